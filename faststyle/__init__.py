@@ -1,0 +1,36 @@
+"""faststyle turns a painting into a small network that repaints any photo in its style.
+
+The public names are loaded when first used, so that importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from faststyle.errors import FaststyleError
+    from faststyle.modelcard import ModelCard
+    from faststyle.runtime.stylizer import Stylizer
+
+__all__ = ["FaststyleError", "ModelCard", "Stylizer", "__version__"]
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "FaststyleError": "faststyle.errors",
+    "ModelCard": "faststyle.modelcard",
+    "Stylizer": "faststyle.runtime.stylizer",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

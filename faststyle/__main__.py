@@ -1,0 +1,5 @@
+"""`python -m faststyle` is the `faststyle` command."""
+
+from faststyle.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,109 @@
+"""`faststyle stylize`: repaint photos."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+from faststyle.cli.console import StatusLine, report
+from faststyle.cli.jobs import STREAM, Job, plan
+from faststyle.errors import FaststyleError, ImageError
+
+if TYPE_CHECKING:
+    from faststyle.runtime.stylizer import Stylizer
+
+__all__ = ["Options", "run"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """Repaint photos with a model; the path of each result goes to standard output.
+
+    A result is exactly as large as its photo. Orientation is applied; alpha, colour profile, EXIF and XMP are kept.
+    """
+
+    photos: Annotated[Positional[tuple[str, ...]], arg(metavar="PHOTO...", help_behavior_hint="(required)")]
+    """Photos, folders (searched with their subfolders), or - for standard input."""
+    model: Annotated[str, arg(aliases=("-m",), metavar="NAME|PATH")]
+    """A model by its name in checkpoints, or the path of an .onnx file."""
+    output: Annotated[
+        str | None,
+        arg(aliases=("-o",), metavar="FILE|DIR|-", help_behavior_hint="(default: NAME-MODEL beside the photo)"),
+    ] = None
+    """Where to write: a file, a folder (created if missing), or - for standard output. Several photos or a folder of
+    photos go to a folder; subfolders are kept."""
+    size: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: as it is)")] = None
+    """Scale each photo down so that its longer side has at most N pixels; smaller ones stay as they are."""
+    quality: Annotated[int, arg(metavar="1-100")] = 95
+    """Quality of JPEG, WebP and AVIF."""
+    provider: Annotated[
+        Literal["cpu", "cuda", "tensorrt", "coreml", "directml"] | None,
+        arg(help_behavior_hint="(default: the best that is installed)"),
+    ] = None
+    """Where to run; fails rather than run elsewhere."""
+    threads: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: one a core)")] = None
+    """Threads that the CPU uses."""
+
+    def __post_init__(self) -> None:
+        if not self.photos:
+            raise ValueError("name at least one photo, a folder of photos, or - for standard input")
+        if self.size is not None and self.size < 1:
+            raise ValueError(f"--size must be at least 1, not {self.size}")
+        if not 1 <= self.quality <= 100:
+            raise ValueError(f"--quality must lie between 1 and 100, not {self.quality}")
+        if self.threads is not None and self.threads < 1:
+            raise ValueError(f"--threads must be at least 1, not {self.threads}")
+
+
+def run(options: Options) -> int:
+    """Repaint all photos; a broken one in a batch does not stop the others. Returns 1 where one failed."""
+    from faststyle.runtime.models import find_model
+    from faststyle.runtime.stylizer import Stylizer
+
+    model = find_model(options.model)
+    jobs = plan(options.photos, options.output, model.stem)
+    stylizer = Stylizer(model, provider=options.provider, threads=options.threads)
+    if len(jobs) == 1:
+        _repaint(jobs[0], stylizer, options)
+        return 0
+    line, failed = StatusLine(), []
+    try:
+        for done, job in enumerate(jobs):
+            bar = "#" * (20 * done // len(jobs))
+            line.show(f"[{bar:20}] {done}/{len(jobs)} {job.source}", plain=f"{done + 1}/{len(jobs)} {job.source}")
+            try:
+                _repaint(job, stylizer, options, line)
+            except FaststyleError as error:
+                report(str(error))
+                failed.append(job.source)
+    finally:
+        line.clear()
+    if failed:
+        report(f"{len(failed)} of {len(jobs)} photos failed: {', '.join(failed)}")
+    return 1 if failed else 0
+
+
+def _repaint(job: Job, stylizer: Stylizer, options: Options, line: StatusLine | None = None) -> None:
+    """Read, repaint and write one photo, and print where it went."""
+    from faststyle.images import encode_image, fit_within, read_image, save_image
+
+    if job.problem:
+        raise ImageError(job.problem)
+    picture = read_image(sys.stdin.buffer if job.source == STREAM else job.source)
+    if options.size is not None:
+        picture = fit_within(picture, options.size)
+    result = stylizer(picture)
+    if job.target is None:
+        sys.stdout.buffer.write(encode_image(result, result.format, options.quality))
+        return
+    try:
+        job.target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ImageError(f"{job.target.parent} cannot be created ({error.strerror}): name another with -o") from None
+    save_image(result, job.target, options.quality)
+    if line is not None:
+        line.clear()
+    print(job.target, flush=True)

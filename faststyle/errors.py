@@ -1,0 +1,25 @@
+"""Errors that a user can act on: each message is one line that names the file or setting and the remedy."""
+
+
+class FaststyleError(Exception):
+    """Base of every error that faststyle raises on purpose; the command line prints it without a traceback."""
+
+
+class ImageError(FaststyleError):
+    """A picture cannot be read, is too small or too large, or cannot be written."""
+
+
+class ModelError(FaststyleError):
+    """A model or weights file is missing, damaged or of another kind, or its execution provider is missing."""
+
+
+class WeightsError(FaststyleError):
+    """The loss network's weights cannot be found, fetched or verified."""
+
+
+class ConfigError(FaststyleError):
+    """A setting is out of range, unknown or contradicts another."""
+
+
+class TrainingError(FaststyleError):
+    """Training cannot start, or diverged and was stopped."""

@@ -1,0 +1,215 @@
+"""Export: a weights file becomes one self-describing ONNX file that takes and gives RGB bytes.
+
+The graph is written node by node from the net's own modules instead of being traced. Tracing would tie the file to what
+torch's exporter makes of a dynamic size; written, its opset is the lowest that serves, every tensor keeps its name in the
+weights file, and equal weights give equal bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor, nn
+
+import faststyle
+from faststyle.errors import ModelError
+from faststyle.modelcard import ModelCard
+from faststyle.nets.files import load_net, write_atomic
+from faststyle.nets.layers import ConvNorm, ResidualBlock, Upsample
+from faststyle.nets.transformer import STRIDE, TransformerNet
+from faststyle.runtime.stylizer import Stylizer
+
+__all__ = ["OPSET", "build_onnx", "check_parity", "export_onnx", "repaint"]
+
+OPSET = 17
+"""Lowest opset that runs everywhere we looked; nothing in the graph needs a newer one."""
+PARITY_SIZES = ((1, 96, 128), (3, 77, 101), (1, 131, 50))
+"""Batch, height and width of the pictures on which every export is compared with torch."""
+
+
+def export_onnx(weights: str | Path, model: str | Path) -> ModelCard:
+    """Read a weights file, write `model` and its card beside it as JSON; nothing is written unless the model checks out.
+
+    The graph passes onnx.checker and is run against torch at three sizes. Raises ModelError for a damaged weights file.
+    """
+    net, card = load_net(weights)
+    data = build_onnx(net, card)
+    worst = check_parity(net, data)
+    if worst > 2:
+        raise ModelError(f"{weights}: the exported model strays {worst} levels from torch: please report this file")
+    model = Path(model)
+    write_atomic(model, data)
+    write_atomic(model.with_suffix(".json"), card.to_json().encode())
+    return card
+
+
+def build_onnx(net: TransformerNet, card: ModelCard) -> bytes:
+    """The ONNX file of a net: input `image` and output `stylized`, both uint8 N x H x W x 3, all of N, H, W free."""
+    graph = _Graph(net)
+    dims: list[str | int] = ["N", "H", "W", 3]
+    proto = helper.make_graph(
+        graph.nodes,
+        "faststyle",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, dims, "RGB bytes, sRGB; any height and width from 16 up")],
+        [helper.make_tensor_value_info("stylized", TensorProto.UINT8, dims, "RGB bytes, the size of the image")],
+        graph.initializers,
+    )
+    model = helper.make_model(
+        proto,
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=8,
+        producer_name="faststyle",
+        producer_version=faststyle.__version__,
+        doc_string=f"{card.name}: image, uint8 [N, H, W, 3] RGB, to stylized, the same",
+    )
+    helper.set_model_props(model, card.to_metadata())
+    onnx.checker.check_model(model, full_check=True)
+    return model.SerializeToString(deterministic=True)
+
+
+def repaint(net: TransformerNet, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """What the exported model computes, in torch: uint8 N x H x W x 3 to the same."""
+    device = next(net.parameters()).device
+    with torch.no_grad():
+        stylized = net(torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float() / 255)
+    result: NDArray[np.uint8] = (stylized * 255 + 0.5).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    return result
+
+
+def check_parity(net: TransformerNet, model: bytes) -> int:
+    """Largest difference in levels between the model in onnxruntime and the net in torch, over the three PARITY_SIZES."""
+    stylizer = Stylizer(model, provider="cpu")
+    random = np.random.default_rng(0)
+    worst = 0
+    for n, height, width in PARITY_SIZES:
+        # Waves with some noise: smooth enough to be picture-like, different in every image of the batch.
+        y, x = np.mgrid[:height, :width]
+        waves = np.sin(x[..., None] / random.uniform(3, 30, (n, 1, 1, 3)) + y[..., None] / random.uniform(3, 30, (n, 1, 1, 3)))
+        images = np.clip(128 + 100 * waves + random.normal(0, 8, waves.shape), 0, 255).astype(np.uint8)
+        difference = stylizer(images).astype(int) - repaint(net, images).astype(int)
+        worst = max(worst, int(np.abs(difference).max()))
+    return worst
+
+
+class _Graph:
+    """Writes the nodes of a TransformerNet, module by module."""
+
+    def __init__(self, net: TransformerNet) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers: list[onnx.TensorProto] = []
+        self._constants: dict[str, str] = {}
+        self._names = {module: name for name, module in net.named_modules()}
+        self._emitters: dict[type[nn.Module], Callable[[Any, str], str]] = {
+            nn.Sequential: self._sequential,
+            nn.Conv2d: self._conv,
+            ConvNorm: self._conv_norm,
+            ResidualBlock: self._residual,
+            Upsample: self._upsample,
+        }
+        self._write(net)
+
+    def _write(self, net: TransformerNet) -> None:
+        padding = net.config.padding
+        shape = self.op("Shape", ["image"])
+        batch, height, width = (self.op("Slice", [shape, self.ints([i]), self.ints([i + 1])]) for i in range(3))
+        x, padded = "image", []
+        for axis, size in ((1, height), (2, width)):
+            total = self._round_up(self.op("Add", [size, self.ints([2 * padding])]))
+            padded.append(total)
+            x = self.op("Gather", [x, self._mirrored(size, total, padding)], axis=axis)
+        x = self.op("Cast", [self.op("Transpose", [x], perm=[0, 3, 1, 2])], to=TensorProto.FLOAT)
+        x = self.op("Sub", [self.op("Mul", [x, self.floats(1 / 255)]), self.floats(0.5)])
+        for part in (net.encoder, net.body, net.decoder):
+            x = self.emit(part, x)
+        x = self.op("Sigmoid", [self.emit(net.head[0], x)])
+        # Cast truncates, so adding a half rounds. Shuffling pixels as bytes moves a quarter of the memory.
+        x = self.op("Cast", [self.op("Add", [self.op("Mul", [x, self.floats(255.0)]), self.floats(0.5)])], to=TensorProto.UINT8)
+        factor = net.head[1].upscale_factor if len(net.head) > 1 else 1
+        rows, columns = (self.op("Div", [total, self.ints([factor])]) for total in padded)
+        split = self.op("Concat", [batch, self.ints([3, factor, factor]), rows, columns], axis=0)
+        x = self.op("Transpose", [self.op("Reshape", [x, split])], perm=[0, 4, 2, 5, 3, 1])
+        x = self.op("Reshape", [x, self.op("Concat", [batch, *padded, self.ints([3])], axis=0)])
+        start = self.ints([padding, padding])
+        end = self.op("Add", [self.op("Concat", [height, width], axis=0), start])
+        self.op("Slice", [x, start, end, self.ints([1, 2])], output="stylized")
+
+    def op(self, kind: str, inputs: list[str], output: str | None = None, **attributes: Any) -> str:
+        """Add a node; returns the name of its output."""
+        output = output or f"{kind.lower()}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, inputs, [output], name=f"{kind}_{len(self.nodes)}", **attributes))
+        return output
+
+    def emit(self, module: nn.Module, x: str) -> str:
+        """Add the nodes of a module of the net."""
+        return self._emitters[type(module)](module, x)
+
+    def tensor(self, name: str, value: NDArray[Any]) -> str:
+        """Add an initializer."""
+        self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        return name
+
+    def ints(self, values: list[int]) -> str:
+        """A constant vector of int64, each written once."""
+        return self._constant("int_" + "_".join(map(str, values)), np.array(values, np.int64))
+
+    def floats(self, value: float) -> str:
+        """A constant float32 scalar, each written once."""
+        return self._constant(f"float_{value:g}", np.array(value, np.float32))
+
+    def _constant(self, name: str, value: NDArray[Any]) -> str:
+        if name not in self._constants:
+            self._constants[name] = self.tensor(name, value)
+        return name
+
+    def _parameter(self, module: nn.Module, name: str) -> str:
+        parameter: Tensor = getattr(module, name)
+        return self.tensor(f"{self._names[module]}.{name}", parameter.detach().cpu().numpy())
+
+    def _round_up(self, size: str) -> str:
+        up = self.op("Add", [size, self.ints([STRIDE - 1])])
+        return self.op("Mul", [self.op("Div", [up, self.ints([STRIDE])]), self.ints([STRIDE])])
+
+    def _mirrored(self, size: str, total: str, padding: int) -> str:
+        """Indices of `reflect_pad`: a triangular wave between 0 and size - 1."""
+        peak = self.op("Sub", [size, self.ints([1])])
+        end = self.op("Sub", [total, self.ints([padding])])
+        bounds = [self._scalar(self.ints([-padding])), self._scalar(end), self._scalar(self.ints([1]))]
+        position = self.op("Abs", [self.op("Range", bounds)])
+        wave = self.op("Mod", [position, self.op("Mul", [peak, self.ints([2])])])
+        return self.op("Sub", [peak, self.op("Abs", [self.op("Sub", [wave, peak])])])
+
+    def _scalar(self, vector: str) -> str:
+        return self.op("Squeeze", [vector])
+
+    def _sequential(self, module: nn.Sequential, x: str) -> str:
+        for part in module:
+            x = self.emit(part, x)
+        return x
+
+    def _conv(self, module: nn.Conv2d, x: str) -> str:
+        inputs = [x, self._parameter(module, "weight")]
+        if module.bias is not None:
+            inputs.append(self._parameter(module, "bias"))
+        (pad_y, pad_x), stride = module.padding, list(module.stride)
+        return self.op("Conv", inputs, kernel_shape=list(module.kernel_size), pads=[pad_y, pad_x] * 2, strides=stride)
+
+    def _conv_norm(self, module: ConvNorm, x: str) -> str:
+        inputs = [self._conv(module.conv, x), self._parameter(module.norm, "weight"), self._parameter(module.norm, "bias")]
+        x = self.op("InstanceNormalization", inputs, epsilon=module.norm.eps)
+        return self.op("Relu", [x]) if module.relu else x
+
+    def _residual(self, module: ResidualBlock, x: str) -> str:
+        return self.op("Add", [x, self._conv_norm(module.second, self._conv_norm(module.first, x))])
+
+    def _upsample(self, module: Upsample, x: str) -> str:
+        # asymmetric and floor: the form that stays in onnxruntime's fast layout, and what torch computes.
+        scales = self._constant("upsample_scales", np.array([1, 1, 2, 2], np.float32))
+        x = self.op("Resize", [x, "", scales], mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor")
+        return self._conv_norm(module.conv, x)

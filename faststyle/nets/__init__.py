@@ -1,0 +1,1 @@
+"""Networks: the TransformerNet that paints and the frozen LossNetwork that judges."""

@@ -1,0 +1,68 @@
+"""Weights files: a TransformerNet's tensors and its card in one safetensors file, without pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from faststyle.config import NetConfig
+from faststyle.errors import FaststyleError, ModelError
+from faststyle.modelcard import ModelCard
+from faststyle.nets.transformer import TransformerNet
+
+__all__ = ["load_net", "save_net", "write_atomic"]
+
+
+def write_atomic(path: str | Path, data: bytes) -> None:
+    """Write a file whole or not at all: to a temporary name in its folder, then renamed."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+def save_net(path: str | Path, net: TransformerNet, card: ModelCard) -> None:
+    """Write the net's weights with its card; equal weights and cards give equal bytes."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(net.state_dict().items())}
+    data = save(tensors, metadata=card.to_metadata())
+    # The library writes the metadata in an order of chance: sort the JSON header and pad it to 8 bytes, as the format asks.
+    length = int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8 : 8 + length]), sort_keys=True, ensure_ascii=False).encode()
+    header += b" " * (-len(header) % 8)
+    write_atomic(path, len(header).to_bytes(8, "little") + header + data[8 + length :])
+
+
+def load_net(path: str | Path) -> tuple[TransformerNet, ModelCard]:
+    """Read a net and its card, on the CPU; raises ModelError for a file of another kind."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            card = ModelCard.from_metadata(file.metadata() or {})
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except FileNotFoundError:
+        raise ModelError(f"{path} does not exist: name a .safetensors file that faststyle train wrote") from None
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path} is no weights file of faststyle ({error}): name a .safetensors file") from None
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from None
+    if card is None:
+        raise ModelError(f"{path} carries no model card: name a .safetensors file that faststyle train wrote")
+    try:
+        settings = dict(card.net, channels=tuple(card.net["channels"]))
+        net = TransformerNet(NetConfig(**settings))
+        net.load_state_dict(tensors)
+    except (FaststyleError, KeyError, TypeError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"{path} does not hold the network that its card describes ({reason})") from None
+    return net, card

@@ -1,0 +1,70 @@
+"""Building blocks of the transformer network and the padding it is wrapped in."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+__all__ = ["ConvNorm", "ResidualBlock", "Upsample", "reflect_pad"]
+
+
+def reflect_pad(x: Tensor, padding: int, multiple: int = 4, dims: tuple[int, int] = (2, 3)) -> Tensor:
+    """Mirror a picture outwards by `padding` pixels, and further at the bottom and right to a multiple of `multiple`.
+
+    Works for any height and width from 1 up: where the padding is wider than the picture, it is mirrored again at the
+    opposite border, which torch's own reflect mode refuses. Written as two gathers, so that the exported graph pads the
+    uint8 picture by copying rows and pixels. `dims` are the dimensions of height and width.
+    """
+    for dim in dims:
+        size = x.shape[dim]
+        total = (size + 2 * padding + multiple - 1) // multiple * multiple
+        position = torch.arange(total, device=x.device) - padding
+        # A triangular wave of period 2 (size - 1): 0 1 2 ... size-1 ... 2 1 0 1 ...; the distance to its peak is even.
+        peak = size - 1
+        index = peak - ((position.abs() % (2 * peak)) - peak).abs() if peak else position * 0
+        x = x.index_select(dim, index)
+    return x
+
+
+class ConvNorm(nn.Module):
+    """Convolution, zero padded to keep the size at stride 1, then instance norm and, if asked, ReLU.
+
+    The convolution has no bias: the norm would take it away again. Shapes: N x in x H x W to N x out x H/stride x W/stride.
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, *, stride: int = 1, relu: bool = True) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
+        self.norm = nn.InstanceNorm2d(outputs, affine=True)
+        self.relu = relu
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(self.conv(x))
+        return F.relu(x) if self.relu else x
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions around a shortcut, without a ReLU after the sum (Johnson et al. 2016, supplement)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = ConvNorm(channels, channels, 3)
+        self.second = ConvNorm(channels, channels, 3, relu=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.second(self.first(x))
+
+
+class Upsample(nn.Module):
+    """Nearest-neighbour x2 followed by a 3x3 ConvNorm: no checkerboard of a transposed convolution (Odena et al. 2016).
+
+    The scale factor is a constant on purpose: onnxruntime keeps its fast layout through it.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv = ConvNorm(inputs, outputs, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))

@@ -1,0 +1,1 @@
+"""Repainting with an exported model: numpy, Pillow and onnxruntime, nothing else."""

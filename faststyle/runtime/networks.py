@@ -1,0 +1,112 @@
+"""What a model takes and gives: our own contract, or the float models that others have published.
+
+Both are called with uint8 N x H x W x 3 and answer with the same shape.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from faststyle.errors import ModelError
+from faststyle.images import resize_rgb
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession, NodeArg
+
+__all__ = ["Network", "network_for", "signature"]
+
+_ZOO_STRIDE = 4
+"""The published networks halve the picture twice; other sizes come back larger than they went in."""
+
+_log = logging.getLogger("faststyle")
+
+
+class Network(Protocol):
+    """Repaints uint8 N x H x W x 3 and keeps the shape."""
+
+    def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]: ...
+
+
+def network_for(session: InferenceSession, name: str) -> Network:
+    """Recognise a model by its signature; raises ModelError, with the signature, for one of another kind."""
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    if len(inputs) == 1 and len(outputs) >= 1:
+        source, result = inputs[0], outputs[0]
+        if source.name == "image" and _is(source, "uint8", 3, (3,)) and _is(result, "uint8", 3, (3, None)):
+            return _ContractNetwork(session)
+        if _is(source, "float", 1, (3,)) and _is(result, "float", 1, (3, None)):
+            return _ZooNetwork(session, name)
+    raise ModelError(
+        f"{name} is no style model, its signature is {signature(session)}: "
+        "take one that faststyle exported, or one from float N x 3 x H x W to the same"
+    )
+
+
+def signature(session: InferenceSession) -> str:
+    """Inputs and outputs in one line, e.g. `image uint8 [N, H, W, 3] -> stylized uint8 [N, H, W, 3]`."""
+
+    def side(values: list[NodeArg]) -> str:
+        return ", ".join(
+            f"{value.name} {value.type.removeprefix('tensor(').removesuffix(')')} "
+            f"[{', '.join('?' if length is None else str(length) for length in value.shape)}]"
+            for value in values
+        )
+
+    return f"{side(session.get_inputs())} -> {side(session.get_outputs())}"
+
+
+def _is(value: NodeArg, kind: str, axis: int, channels: tuple[int | None, ...]) -> bool:
+    """Whether this is a batch of pictures with one of these numbers of channels on an axis; None is one left open."""
+    if value.type != f"tensor({kind})" or len(value.shape) != 4:
+        return False
+    return (value.shape[axis] if isinstance(value.shape[axis], int) else None) in channels
+
+
+class _ContractNetwork:
+    """A model of our own: bytes in, bytes out, any size."""
+
+    def __init__(self, session: InferenceSession) -> None:
+        self._session = session
+
+    def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        result: NDArray[np.uint8] = self._session.run(None, {"image": np.ascontiguousarray(pixels)})[0]
+        return result
+
+
+class _ZooNetwork:
+    """A model such as the ONNX zoo's candy: float N x 3 x H x W, values from 0 to 255, often of one fixed size."""
+
+    def __init__(self, session: InferenceSession, name: str) -> None:
+        self._session = session
+        self._name = name
+        source = session.get_inputs()[0]
+        self._input: str = source.name
+        self._height, self._width = (length if isinstance(length, int) else None for length in source.shape[2:])
+        _log.info("%s has no faststyle card: taken for a model of float pixels from 0 to 255", name)
+        if self._height or self._width:
+            size = f"{self._width or 'any'} x {self._height or 'any'}"
+            _log.warning("%s takes %s pixels only: photos are scaled to that and back, which blurs them", name, size)
+
+    def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return np.stack([self._repaint(photo) for photo in pixels])
+
+    def _repaint(self, photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        height, width = photo.shape[:2]
+        if self._height or self._width:
+            fitted = resize_rgb(photo, self._width or width, self._height or height)
+            return resize_rgb(self._run(fitted), width, height)
+        padding = ((0, -height % _ZOO_STRIDE), (0, -width % _ZOO_STRIDE), (0, 0))
+        return self._run(np.pad(photo, padding, mode="reflect"))[:height, :width]
+
+    def _run(self, photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        values = np.ascontiguousarray(photo.transpose(2, 0, 1)[None], dtype=np.float32)
+        result = self._session.run(None, {self._input: values})[0]
+        if result.shape != values.shape:
+            raise ModelError(f"{self._name} answers {values.shape} with {result.shape}: it is no style model")
+        stylized: NDArray[np.float32] = result[0]
+        pixels: NDArray[np.uint8] = np.rint(stylized.clip(0, 255)).astype(np.uint8)
+        return pixels.transpose(1, 2, 0)

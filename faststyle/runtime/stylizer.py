@@ -1,0 +1,107 @@
+"""Repaint pictures with an exported model."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import overload
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from faststyle.errors import FaststyleError, ImageError, ModelError
+from faststyle.images import Picture, encode_image, picture_from_pil, read_image
+from faststyle.modelcard import ModelCard
+from faststyle.runtime.models import find_model
+from faststyle.runtime.networks import network_for, signature
+from faststyle.runtime.session import Provider, gist, open_session
+
+__all__ = ["Stylizer"]
+
+_MIN_SIZE = 16
+"""Smallest side of a photo for models without a card."""
+
+
+class Stylizer:
+    """A loaded model: call it with a picture and get the same kind of thing back, repainted and exactly as large.
+
+    `model` is a path, the name of a model in `checkpoints`, or the bytes of an ONNX file. `provider` forces where it
+    runs (cpu, cuda, tensorrt, coreml, directml); by default the best that is installed. `threads` is how many the CPU
+    uses. Raises ModelError for a model that is missing, no ONNX or of another kind, and for a provider that is missing.
+    """
+
+    card: ModelCard | None
+    """What the model says about itself; None for one that faststyle did not export."""
+    provider: Provider
+    """Where it runs."""
+    signature: str
+    """Its inputs and outputs in one line."""
+
+    def __init__(
+        self, model: str | os.PathLike[str] | bytes, *, provider: Provider | None = None, threads: int | None = None
+    ) -> None:
+        source = model if isinstance(model, bytes) else find_model(model)
+        self._name = "the model" if isinstance(source, bytes) else str(source)
+        session, self.provider = open_session(source, self._name, provider, threads)
+        try:
+            self.card = ModelCard.from_metadata(session.get_modelmeta().custom_metadata_map)
+        except ModelError as error:
+            raise ModelError(f"{self._name}: {error}") from None
+        self.signature = signature(session)
+        self._network = network_for(session, self._name)
+        self._min_size = self.card.min_size if self.card else _MIN_SIZE
+
+    @overload
+    def __call__(self, picture: Picture) -> Picture: ...
+    @overload
+    def __call__(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]: ...
+    @overload
+    def __call__(self, picture: bytes) -> bytes: ...
+    @overload
+    def __call__(self, picture: Image.Image | str | os.PathLike[str]) -> Image.Image: ...
+    def __call__(
+        self, picture: Picture | NDArray[np.uint8] | bytes | Image.Image | str | os.PathLike[str]
+    ) -> Picture | NDArray[np.uint8] | bytes | Image.Image:
+        """Repaint one picture, or a batch of equal size.
+
+        A uint8 array H x W x 3 or N x H x W x 3 gives an array; a Picture gives a Picture; a PIL image gives one, and
+        so does a path; an encoded file as bytes gives bytes in the same format (PNG where that cannot be written).
+        Alpha, colour profile, EXIF and XMP are kept, and EXIF orientation is applied. Raises ImageError for a picture
+        that cannot be read or is too small.
+        """
+        if isinstance(picture, np.ndarray):
+            return self._array(picture)
+        if isinstance(picture, Picture):
+            return self._picture(picture)
+        if isinstance(picture, Image.Image):
+            return self._picture(picture_from_pil(picture)).to_pil()
+        if isinstance(picture, bytes):
+            result = self._picture(read_image(picture))
+            return encode_image(result, result.format)
+        return self._picture(read_image(picture)).to_pil()
+
+    def _picture(self, picture: Picture) -> Picture:
+        return replace(picture, rgb=self._run(picture.rgb[None], picture.name)[0])
+
+    def _array(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        if pixels.dtype != np.uint8 or pixels.ndim not in (3, 4) or pixels.shape[-1] != 3 or not len(pixels):
+            kind = f"{pixels.dtype} {' x '.join(map(str, pixels.shape))}"
+            raise ImageError(f"the array is {kind}: convert it to uint8 H x W x 3 or N x H x W x 3")
+        return self._run(pixels, "the array") if pixels.ndim == 4 else self._run(pixels[None], "the array")[0]
+
+    def _run(self, pixels: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:
+        height, width = pixels.shape[1:3]
+        least = self._min_size
+        if min(height, width) < least:
+            raise ImageError(f"{name} has {width} x {height} pixels: take one of at least {least} x {least}")
+        try:
+            result = self._network(pixels)
+        except FaststyleError:
+            raise
+        except Exception as error:  # onnxruntime's exceptions share no base class
+            what = f"{self._name} failed at {width} x {height} pixels"
+            raise ModelError(f"{what} ({gist(error)}): try a smaller picture") from None
+        if result.shape != pixels.shape:
+            raise ModelError(f"{self._name} answers {pixels.shape} with {result.shape}: export it again")
+        return result

@@ -1,0 +1,135 @@
+"""What happens beside the training steps: progress reports, TensorBoard records, the end of the allotted time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.loggers import TensorBoardLogger
+from torch import Tensor
+from torch.utils.data import default_collate
+
+from faststyle.training.system import StyleTransferSystem
+
+__all__ = ["Board", "Progress", "Report", "StopOnTime"]
+
+GRID = 4
+"""Validation photos shown in the picture grid."""
+LOG_EVERY = 10
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One report of a training run: after a step, or after a validation."""
+
+    step: int
+    fraction: float
+    """Share of the run that is done, in [0, 1]."""
+    seconds: float
+    """Time trained so far, earlier sessions included."""
+    eta: float
+    """Seconds left at the present pace."""
+    images_per_second: float
+    losses: dict[str, float]
+    """The step's loss terms, or those of the validation photos."""
+    validation: bool = False
+
+
+class Report(pl.Callback):
+    """Hands a Progress to a function after every step and every validation."""
+
+    def __init__(self, on_progress: Callable[[Progress], None]) -> None:
+        self._on_progress = on_progress
+        self._first: tuple[float, float] | None = None
+        self._rate = _Rate()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Tensor, batch_idx: int) -> None:
+        assert isinstance(pl_module, StyleTransferSystem) and pl_module.terms is not None
+        self._send(trainer, pl_module, pl_module.terms.scalars(), self._rate.add(len(batch) * trainer.world_size), False)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, StyleTransferSystem)
+        if not trainer.sanity_checking:
+            losses = {key.removeprefix("val/"): float(value) for key, value in trainer.callback_metrics.items() if key.startswith("val/")}
+            self._send(trainer, pl_module, losses, self._rate.value, True)
+            self._rate.pause()
+
+    def _send(self, trainer: pl.Trainer, system: StyleTransferSystem, losses: dict[str, float], rate: float, validation: bool) -> None:
+        clock = system.clock
+        fraction, seconds = clock.progress(trainer.global_step), clock.seconds
+        self._first = self._first or (fraction, seconds)
+        done = fraction - self._first[0]
+        eta = (1 - fraction) * (seconds - self._first[1]) / done if done > 0 else float("nan")
+        self._on_progress(Progress(trainer.global_step, fraction, seconds, eta, rate, losses, validation))
+
+
+class StopOnTime(pl.Callback):
+    """Ends the run when the allotted time is over."""
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Tensor, batch_idx: int) -> None:
+        assert isinstance(pl_module, StyleTransferSystem)
+        over = pl_module.clock.seconds >= pl_module.config.optim.max_seconds
+        trainer.should_stop = trainer.should_stop or trainer.strategy.reduce_boolean_decision(over, all=False)
+
+
+class Board(pl.Callback):
+    """TensorBoard: loss terms, learning rate and images/s; the style image once; a grid of photo | stylized at validations."""
+
+    def __init__(self, style_image: Tensor) -> None:
+        self._style = style_image
+        self._rate = _Rate()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if (board := _board(trainer)) is not None:
+            board.add_image("style", self._style[0], 0)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Tensor, batch_idx: int) -> None:
+        assert isinstance(pl_module, StyleTransferSystem) and pl_module.terms is not None
+        rate = self._rate.add(len(batch) * trainer.world_size)
+        if trainer.global_step % LOG_EVERY == 0 and (board := _board(trainer)) is not None:
+            values = {f"train/{name}": value for name, value in pl_module.terms.scalars().items()}
+            values["learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
+            values["images_per_second"] = rate
+            for name, value in values.items():
+                board.add_scalar(name, value, trainer.global_step)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, StyleTransferSystem)
+        self._rate.pause()
+        if (board := _board(trainer)) is None or trainer.sanity_checking:
+            return
+        shown = trainer.datamodule.validation  # type: ignore[attr-defined]
+        photos = default_collate([shown[index] for index in range(min(GRID, len(shown)))]).to(pl_module.device) / 255
+        with torch.no_grad():
+            rows = torch.cat([photos, pl_module(photos)], dim=3)
+        board.add_image("photo | stylized", torch.cat(list(rows), dim=1), trainer.global_step)
+
+
+class _Rate:
+    """Images per second, smoothed over some ten steps."""
+
+    def __init__(self) -> None:
+        self._last: float | None = None
+        self.value = float("nan")
+
+    def add(self, images: int) -> float:
+        now = time.monotonic()
+        if self._last is not None:
+            rate = images / max(now - self._last, 1e-9)
+            self.value = rate if self.value != self.value else 0.9 * self.value + 0.1 * rate
+        self._last = now
+        return self.value
+
+    def pause(self) -> None:
+        """The time until the next step does not count."""
+        self._last = None
+
+
+def _board(trainer: pl.Trainer) -> Any:
+    """The TensorBoard writer; None on other ranks and where the run is not logged."""
+    logger = trainer.logger
+    return logger.experiment if trainer.is_global_zero and isinstance(logger, TensorBoardLogger) else None

@@ -1,0 +1,231 @@
+"""The recipe: from a painting and a folder of photos to weights, card and a checked ONNX model."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import signal
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from PIL import Image
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.loggers import TensorBoardLogger
+from torch import Tensor
+
+import faststyle
+from faststyle.config import NETS, TrainConfig
+from faststyle.errors import ConfigError, ModelError, TrainingError
+from faststyle.export import export_onnx
+from faststyle.images import read_image
+from faststyle.modelcard import ModelCard, Style
+from faststyle.nets.files import load_net, save_net
+from faststyle.nets.lossnet import LossNetwork
+from faststyle.nets.transformer import TransformerNet
+from faststyle.nets.weights import load_weights
+from faststyle.training.callbacks import Board, Progress, Report, StopOnTime
+from faststyle.training.clock import Clock
+from faststyle.training.data import PhotoDataModule
+from faststyle.training.system import StyleTransferSystem
+
+__all__ = ["TrainResult", "fit"]
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a run leaves behind."""
+
+    model: Path
+    weights: Path
+    card: ModelCard
+    finished: bool
+    """False where the run was interrupted; the files then hold what it had learned, and --resume goes on."""
+
+
+def fit(config: TrainConfig, on_progress: Callable[[Progress], None] | None = None) -> TrainResult:
+    """Train, validate and export one style; `on_progress` is called after every step and validation.
+
+    The first Ctrl-C (SIGINT) ends the run after its step and exports what it has; a second one breaks off. Raises
+    FaststyleError's children for bad input and for a run that diverged.
+    """
+    config = _complete(config)
+    folder = Path(config.runs) / config.name
+    checkpoint = _checkpoint(config, folder / "last.ckpt")
+    style_image = _style_image(config)
+    clock = Clock(config.optim)
+    photos = PhotoDataModule(config, clock)
+    net = _net(config)
+    loss = config.loss
+    weights = load_weights(loss.loss_network, config.loss_weights)
+    judge = LossNetwork((*loss.style_layers, loss.content_layer), weights, name=loss.loss_network)
+    system = StyleTransferSystem(config, net, judge, style_image, clock)
+
+    callbacks: list[pl.Callback] = [StopOnTime(), Board(style_image)]
+    if on_progress is not None:
+        callbacks.append(Report(on_progress))
+    callbacks.append(
+        ModelCheckpoint(folder, "last", every_n_train_steps=config.checkpoint_every, enable_version_counter=False)
+    )
+    # Lightning's own bar, summary and banners are for its own users; ours hear of a run through on_progress.
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    trainer = pl.Trainer(
+        accelerator=config.trainer.accelerator,
+        devices=config.trainer.devices,
+        num_nodes=config.trainer.num_nodes,
+        strategy=config.trainer.strategy,
+        precision=config.trainer.precision,  # type: ignore[arg-type]
+        max_steps=config.optim.max_steps,
+        max_epochs=-1,
+        gradient_clip_val=config.optim.gradient_clip,
+        val_check_interval=config.val_every,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        callbacks=callbacks,
+        logger=TensorBoardLogger(config.runs, config.name, version=""),
+        use_distributed_sampler=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    with _quiet(), _graceful_interrupt(trainer):
+        clock.start()
+        trainer.fit(system, photos, ckpt_path=checkpoint)
+        finished = clock.progress(trainer.global_step) >= 1.0
+        metrics = trainer.validate(system, photos, verbose=False)[0]
+    result = _deliver(config, system, photos, trainer.global_step, metrics, finished)
+    if finished:
+        (folder / "last.ckpt").unlink(missing_ok=True)
+    return result
+
+
+def _complete(config: TrainConfig) -> TrainConfig:
+    """Fill in what depends on other settings, and check what only the disk can tell."""
+    if config.net not in NETS:
+        raise ConfigError(f"--net {config.net!r} is unknown: take one of {', '.join(NETS)}")
+    return config if config.name else replace(config, name=Path(config.style).stem)
+
+
+def _checkpoint(config: TrainConfig, path: Path) -> Path | None:
+    """The checkpoint to go on from; refuses to mix two runs."""
+    if not config.resume:
+        if path.exists():
+            raise TrainingError(f"{path} holds an unfinished run: continue it with --resume, or delete it, or choose another --name")
+        return None
+    if not path.exists():
+        raise TrainingError(f"{path} does not exist: there is no run to resume; leave --resume out to start one")
+    try:
+        saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)["faststyle"]["config"]
+    except Exception as error:  # torch raises half a dozen kinds for a damaged file
+        raise TrainingError(f"{path} cannot be read ({str(error).splitlines()[0]}): delete it and start again") from None
+    now = asdict(config)
+    free = {"optim": {"max_steps", "max_time", "learning_rate", "gradient_clip"}}
+    for group in ("loss", "optim"):
+        for key, value in now[group].items():
+            if key not in free.get(group, ()) and saved[group][key] != value:
+                flag = f"--{key.replace('_', '-')}"
+                raise TrainingError(f"the run {config.name} was started with {flag} {saved[group][key]}: resume with the same")
+    if saved["net"] != config.net:
+        raise TrainingError(f"the run {config.name} was started with --net {saved['net']}: resume with the same")
+    return path
+
+
+def _style_image(config: TrainConfig) -> Tensor:
+    """The painting as 1 x 3 x H x W in [0, 1], its short side scaled to `style_size`."""
+    image = Image.fromarray(read_image(config.style).rgb)
+    scale = config.loss.style_size / min(image.size)
+    image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS)
+    return torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)[None].float() / 255
+
+
+def _net(config: TrainConfig) -> TransformerNet:
+    """A fresh net, or the one that --init names."""
+    if config.init is None:
+        with torch.random.fork_rng():
+            torch.manual_seed(config.optim.seed)
+            return TransformerNet(NETS[config.net])
+    path = Path(config.init)
+    if not path.exists():
+        path = Path(config.out) / f"{config.init}.safetensors"
+    net, _ = load_net(path)
+    if net.config != NETS[config.net]:
+        raise ModelError(f"{path} holds a net of another shape than --net {config.net}: take the one that it was trained with")
+    return net
+
+
+def _deliver(
+    config: TrainConfig, system: StyleTransferSystem, photos: PhotoDataModule, steps: int, metrics: Any, finished: bool
+) -> TrainResult:
+    """Write weights, card and the checked model."""
+    style = Style(
+        title=config.title or config.name,
+        artist=config.artist,
+        year=config.year,
+        licence=config.licence,
+        sha256=hashlib.sha256(Path(config.style).read_bytes()).hexdigest(),
+    )
+    optim = config.optim
+    training = {
+        "photos": len(photos.photos),
+        "steps": steps,
+        "crops": system.crops,
+        "seconds": round(system.clock.seconds),
+        "finished": finished,
+        "init": Path(config.init).stem if config.init else None,
+        "learning_rate": optim.learning_rate,
+        "crop_schedule": list(optim.crops),
+        "seed": optim.seed,
+    }
+    card = ModelCard(
+        name=config.name,
+        styles=(style,),
+        net=asdict(system.net.config),
+        loss=asdict(config.loss),
+        training=training,
+        metrics={name: round(float(value), 5) for name, value in sorted(metrics.items())},
+        versions={"faststyle": faststyle.__version__, "torch": torch.__version__.split("+")[0]},
+    )
+    out = Path(config.out)
+    weights, model = out / f"{config.name}.safetensors", out / f"{config.name}.onnx"
+    if system.trainer.is_global_zero:
+        save_net(weights, system.net, card)
+        export_onnx(weights, model)
+    return TrainResult(model, weights, card, finished)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the warnings of Lightning that are about what we do on purpose, or about Lightning itself."""
+    with warnings.catch_warnings():
+        for message in (
+            "Checkpoint directory .* exists and is not empty",  # the log lies in the same folder
+            r"Found \d+ module\(s\) in eval mode",  # the loss network is frozen
+            "The '.*' does not have many workers",  # --workers is the user's to set
+            "`isinstance\\(treespec, LeafSpec\\)` is deprecated",  # Lightning 2.6 with torch 2.14
+        ):
+            warnings.filterwarnings("ignore", message)
+        yield
+
+
+@contextmanager
+def _graceful_interrupt(trainer: pl.Trainer) -> Iterator[None]:
+    """The first SIGINT lets the step end and the run close in order; the next one interrupts as usual."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: Any) -> None:
+        trainer.should_stop = True
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,103 @@
+"""The Lightning system: a TransformerNet learning one painting against the frozen loss network."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from faststyle.config import NETS, TrainConfig
+from faststyle.errors import TrainingError
+from faststyle.losses import LossTerms, PerceptualLoss, gram_matrix
+from faststyle.nets.lossnet import LossNetwork
+from faststyle.nets.transformer import TransformerNet
+from faststyle.training.clock import Clock
+
+__all__ = ["StyleTransferSystem"]
+
+FLAT = 0.02
+"""An output whose standard deviation is below this, or whose pixels are all but black and white, has collapsed."""
+PATIENCE = 25
+"""Steps in a row that an output may look collapsed; young networks pass through grey."""
+
+
+class StyleTransferSystem(pl.LightningModule):
+    """Trains `net` to repaint photos in the style of `style_image`, 1 x 3 x H x W in [0, 1].
+
+    Batches are uint8 N x 3 x H x W. The loss network never enters a checkpoint.
+    """
+
+    def __init__(self, config: TrainConfig, net: TransformerNet, loss_network: LossNetwork, style_image: Tensor, clock: Clock) -> None:
+        super().__init__()
+        self.strict_loading = False  # the loss network's weights are absent from checkpoints
+        self.config, self.clock = config, clock
+        self.net, self.loss_network = net, loss_network
+        self.crops = 0
+        self.terms: LossTerms | None = None
+        self._suspect = 0
+        with torch.no_grad():
+            for layer, features in loss_network(style_image, config.loss.style_layers).items():
+                self.register_buffer(f"gram_{layer}", gram_matrix(features), persistent=False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Repaint N x 3 x H x W in [0, 1]."""
+        return self.net(image)  # type: ignore[no-any-return]
+
+    def judge(self, photos: Tensor) -> tuple[LossTerms, Tensor]:
+        """The losses of the repainted photos, and those pictures; photos are float in [0, 1]."""
+        loss = self.config.loss
+        criterion = PerceptualLoss(
+            style_grams={layer: self.get_buffer(f"gram_{layer}") for layer in loss.style_layers},
+            content_layer=loss.content_layer,
+            style_weight=loss.style_weight,
+            lattice_weight=loss.lattice_weight,
+            tv_weight=loss.tv_weight,
+        )
+        with torch.no_grad():
+            content = self.loss_network(photos, (loss.content_layer,))[loss.content_layer]
+        stylized = self.net(photos)
+        return criterion(stylized, self.loss_network(stylized), content), stylized
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        terms, stylized = self.judge(batch.float() / 255)
+        self._guard(terms, stylized.detach())
+        self.terms, self.crops = terms, self.crops + len(batch) * self.trainer.world_size
+        return terms.total
+
+    def validation_step(self, batch: Tensor, batch_idx: int) -> None:
+        terms, _ = self.judge(batch.float() / 255)
+        values = {f"val/{name}": value for name, value in terms.scalars().items()}
+        self.log_dict(values, on_epoch=True, batch_size=len(batch), sync_dist=True)
+
+    def configure_optimizers(self) -> Any:
+        optim = self.config.optim
+        optimizer = torch.optim.Adam(self.net.parameters(), lr=optim.learning_rate)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: optim.rate_at(step, self.clock.progress(step)))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["faststyle"] = {"config": asdict(self.config), "net": asdict(NETS[self.config.net]), "seconds": self.clock.seconds, "crops": self.crops}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.clock.restore(checkpoint["faststyle"]["seconds"])
+        self.crops = checkpoint["faststyle"]["crops"]
+
+    def _guard(self, terms: LossTerms, stylized: Tensor) -> None:
+        """Stop before the optimiser takes in a broken gradient, and soon after an output has collapsed."""
+        where = f"training of {self.config.name} stopped at step {self.global_step}"
+        if not math.isfinite(float(terms.total.detach())):
+            raise TrainingError(
+                f"{where}: the loss is not a number; the last checkpoint is kept: go on with --resume and a lower --learning-rate"
+                " (or 32-true --precision)"
+            )
+        extreme = ((stylized < 0.01) | (stylized > 0.99)).float().mean()
+        self._suspect = self._suspect + 1 if float(stylized.std()) < FLAT or float(extreme) > 0.95 else 0
+        if self._suspect >= PATIENCE:
+            raise TrainingError(
+                f"{where}: the output has gone flat or saturated; the last checkpoint is kept: start again with a lower"
+                " --learning-rate or --strength"
+            )

@@ -1,0 +1,60 @@
+"""Weights files: round trip, equal bytes, and one line for anything else."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from faststyle.config import NETS
+from faststyle.errors import ModelError
+from faststyle.modelcard import ModelCard
+from faststyle.nets.files import load_net, save_net, write_atomic
+from faststyle.nets.transformer import TransformerNet
+
+
+@pytest.fixture
+def card() -> ModelCard:
+    return ModelCard("tiny", net=asdict(NETS["nano"]))
+
+
+def test_round_trip_and_equal_bytes(tmp_path, card):
+    net = TransformerNet(NETS["nano"])
+    save_net(tmp_path / "a.safetensors", net, card)
+    save_net(tmp_path / "b.safetensors", net, card)
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+    again, read = load_net(tmp_path / "a.safetensors")
+    assert read.name == "tiny"
+    assert again.config == net.config
+    assert all(torch.equal(a, b) for a, b in zip(net.state_dict().values(), again.state_dict().values(), strict=True))
+
+
+def damaged(path, card):
+    net = TransformerNet(NETS["nano"])
+    save_net(path / "truncated.safetensors", net, card)
+    data = (path / "truncated.safetensors").read_bytes()
+    (path / "truncated.safetensors").write_bytes(data[: len(data) // 2])
+    (path / "text.safetensors").write_text("no weights")
+    save_file({"x": torch.ones(1)}, path / "cardless.safetensors")
+    save_net(path / "liar.safetensors", net, replace(card, net=asdict(NETS["base"])))
+
+
+@pytest.mark.parametrize("name", ["truncated", "text", "cardless", "liar", "missing"])
+def test_a_file_of_another_kind_is_refused_in_one_line(tmp_path, card, name):
+    damaged(tmp_path, card)
+    with pytest.raises(ModelError) as caught:
+        load_net(tmp_path / f"{name}.safetensors")
+    assert f"{name}.safetensors" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
+    path = tmp_path / "weights"
+    write_atomic(path, b"old")
+    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError("No space left on device")))
+    with pytest.raises(OSError, match="No space"):
+        write_atomic(path, b"new")
+    assert [item.name for item in tmp_path.iterdir()] == ["weights"]
+    assert path.read_bytes() == b"old"

@@ -1,0 +1,49 @@
+"""The transformer network: shapes, range, padding."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from faststyle.config import NETS
+from faststyle.nets.layers import reflect_pad
+from faststyle.nets.transformer import TransformerNet
+
+
+@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("size", [(16, 16), (33, 50)])
+def test_any_size_comes_back_as_it_went_in_and_in_range(name, size):
+    torch.manual_seed(0)
+    photo = torch.rand(2, 3, *size)
+    with torch.no_grad():
+        stylized = TransformerNet(NETS[name])(photo)
+    assert stylized.shape == photo.shape
+    assert 0 <= stylized.min() and stylized.max() <= 1
+
+
+@pytest.mark.parametrize(("name", "parameters"), [("nano", 17_860), ("base", 183_580), ("johnson", 1_677_635)])
+def test_the_named_nets_have_the_sizes_that_the_documents_state(name, parameters):
+    assert sum(tensor.numel() for tensor in TransformerNet(NETS[name]).parameters()) == parameters
+
+
+def test_reflect_pad_is_torchs_where_torch_can():
+    x = torch.rand(2, 3, 40, 50)
+    assert torch.equal(reflect_pad(x, 32, multiple=1), F.pad(x, (32, 32, 32, 32), mode="reflect"))
+
+
+def test_reflect_pad_mirrors_again_where_the_picture_is_small():
+    x = torch.arange(3.0).view(1, 1, 1, 3)
+    row = reflect_pad(x, 4, multiple=1)[0, 0, 0]
+    assert row.tolist() == [0, 1, 2, 1, 0, 1, 2, 1, 0, 1, 2]
+    assert reflect_pad(torch.ones(1, 1, 1, 1), 4).shape == (1, 1, 12, 12)
+
+
+def test_reflect_pad_fills_up_to_the_multiple():
+    assert reflect_pad(torch.rand(1, 3, 21, 30), 32, multiple=4).shape == (1, 3, 88, 96)
+
+
+def test_every_parameter_learns():
+    net = TransformerNet(NETS["nano"])
+    net(torch.rand(1, 3, 32, 32)).square().mean().backward()
+    assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in net.parameters())

@@ -1,0 +1,99 @@
+"""Losses, recomputed from first principles."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from faststyle.losses import PerceptualLoss, content_loss, gram_matrix, lattice_loss, style_loss, total_variation
+
+
+@pytest.fixture
+def features() -> torch.Tensor:
+    return torch.rand(2, 3, 4, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+def rand(*shape: int, seed: int = 1) -> torch.Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_gram_matrix_is_the_mean_product_of_channels(features):
+    gram = gram_matrix(features)
+    for n in range(2):
+        for i in range(3):
+            for j in range(3):
+                product = sum(features[n, i, y, x] * features[n, j, y, x] for y in range(4) for x in range(5))
+                assert gram[n, i, j].item() == pytest.approx(product.item() / (3 * 4 * 5), rel=1e-5)
+
+
+def test_gram_matrix_of_half_precision_does_not_overflow():
+    assert torch.isfinite(gram_matrix(torch.full((1, 4, 64, 64), 200.0, dtype=torch.float16))).all()
+
+
+def test_gram_matrix_does_not_depend_on_the_size_of_a_repeated_picture(features):
+    assert torch.allclose(gram_matrix(features), gram_matrix(features.repeat(1, 1, 2, 3)))
+
+
+def test_content_loss_is_the_mean_square_against_the_targets(features):
+    target = features.flip(0)
+    expected = sum(((features[n] - target[n]) ** 2).mean() / (target[n] ** 2).mean() for n in range(2)) / 2
+    assert content_loss(features, target).item() == pytest.approx(expected.item(), rel=1e-5)
+    assert content_loss(target, target) == 0
+    assert content_loss(torch.zeros_like(target), target).item() == pytest.approx(1)
+
+
+def test_style_loss_is_balanced():
+    gram, target = rand(2, 5, 5, seed=1), rand(1, 5, 5, seed=2)
+    expected = sum(((g - target[0]) ** 2).sum() / ((g**2).sum() + (target[0] ** 2).sum()) for g in gram) / 2
+    assert style_loss(gram, target).item() == pytest.approx(expected.item(), rel=1e-5)
+    assert style_loss(target, target) == 0
+    assert style_loss(gram, target).item() == pytest.approx(style_loss(gram * 1000, target * 1000).item(), rel=1e-4)
+    assert 0 <= style_loss(torch.zeros_like(target), target) <= 1
+
+
+def test_style_loss_has_no_gradient_through_its_denominator():
+    gram, target = rand(1, 4, 4).requires_grad_(), rand(1, 4, 4, seed=2)
+    style_loss(gram, target).backward()
+    size = (target**2).sum() + (gram.detach() ** 2).sum()
+    assert gram.grad is not None
+    assert torch.allclose(gram.grad, 2 * (gram.detach() - target) / size)
+
+
+def test_total_variation_of_a_ramp():
+    ramp = torch.arange(4.0).view(1, 1, 1, 4).expand(1, 3, 4, 4) / 10
+    assert total_variation(ramp).item() == pytest.approx(0.1)
+    assert total_variation(torch.ones(1, 3, 4, 4)) == 0
+
+
+def test_lattice_loss_sees_a_weave_and_nothing_else():
+    smooth = torch.linspace(0, 1, 64).view(1, 1, 1, 64).expand(1, 3, 64, 64)
+    weave = torch.full((1, 3, 64, 64), 0.5)
+    weave[:, :, ::4, ::4] += 0.1
+    # One phase of sixteen stands out by 0.1: variance 0.1^2 x 1/16 x 15/16.
+    assert lattice_loss(weave).item() == pytest.approx(0.01 * 15 / 256, rel=1e-4)
+    assert lattice_loss(torch.full((1, 3, 64, 64), 0.5)) == pytest.approx(0, abs=1e-12)
+    # A ramp's phases differ by less than 4 pixels' rise.
+    assert lattice_loss(smooth).item() < (4 / 64) ** 2
+
+
+def test_perceptual_loss_adds_its_weighted_terms():
+    image = rand(2, 3, 32, 32)
+    features = {"a": rand(2, 4, 8, 8, seed=3), "b": rand(2, 6, 4, 4, seed=4)}
+    grams = {"a": gram_matrix(rand(1, 4, 9, 9, seed=5)), "b": gram_matrix(rand(1, 6, 5, 5, seed=6))}
+    content = rand(2, 6, 4, 4, seed=7)
+    criterion = PerceptualLoss(grams, "b", style_weight=10.0, lattice_weight=300.0, tv_weight=2.0)
+    terms = criterion(image, features, content)
+    style = (style_loss(gram_matrix(features["a"]), grams["a"]) + style_loss(gram_matrix(features["b"]), grams["b"])) / 2
+    total = content_loss(features["b"], content) + 10 * style + 300 * lattice_loss(image) + 2 * total_variation(image)
+    assert terms.total.item() == pytest.approx(total.item(), rel=1e-5)
+    assert set(terms.scalars()) == {"total", "content", "style", "lattice", "total_variation", "style_a", "style_b"}
+
+
+@pytest.mark.parametrize("loss", [content_loss, lambda x, t: style_loss(gram_matrix(x), gram_matrix(t))])
+def test_gradients_point_downhill(loss):
+    x, target = rand(1, 3, 6, 6).requires_grad_(), rand(1, 3, 6, 6, seed=2)
+    before = loss(x, target)
+    before.backward()
+    assert x.grad is not None
+    with torch.no_grad():
+        assert loss(x - 1e-2 * x.grad / x.grad.norm(), target) < before

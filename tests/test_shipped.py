@@ -1,0 +1,82 @@
+"""The shipped style, looked at as far as numbers can: no lattice, no bands along the borders, photo and style both there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skimage.data
+
+from faststyle.images import read_image
+from faststyle.modelcard import ModelCard
+from faststyle.runtime.models import list_models, read_sidecar
+from faststyle.runtime.stylizer import Stylizer
+
+SHIPPED = Path(__file__).parents[1] / "checkpoints"
+MODELS = sorted(path.stem for path in SHIPPED.glob("*.onnx"))
+PHOTOS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")
+
+
+def photo(name: str) -> np.ndarray:
+    return read_image(Path(skimage.data.__file__).parent / name).rgb
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def pairs(request: pytest.FixtureRequest) -> list[tuple[np.ndarray, np.ndarray]]:
+    stylizer = Stylizer(SHIPPED / f"{request.param}.onnx", provider="cpu")
+    return [(photo(name), stylizer(photo(name))) for name in PHOTOS]
+
+
+def phase_spread(image: np.ndarray) -> float:
+    """Largest difference, in levels, between the means of the 4 x 4 pixel phases, over the channels; borders left out."""
+    inner = image[16:-16, 16:-16].astype(np.float64)
+    height, width = (length // 4 * 4 for length in inner.shape[:2])
+    phases = inner[:height, :width].reshape(height // 4, 4, width // 4, 4, 3).mean((0, 2))
+    return float((phases.max((0, 1)) - phases.min((0, 1))).max())
+
+
+def test_phase_spread_sees_a_lattice():
+    weave = np.full((64, 64, 3), 100, np.uint8)
+    weave[::4, ::4, 1] = 105
+    assert phase_spread(weave) == pytest.approx(5)
+
+
+def border_step(image: np.ndarray) -> float:
+    """Largest difference, in levels, between the mean of the outer 8 rows and of the next 24, over sides and channels."""
+    sides = (np.rot90(image, turns).astype(np.float64) for turns in range(4))
+    return max(float(np.abs(side[:8].mean((0, 1)) - side[8:32].mean((0, 1))).max()) for side in sides)
+
+
+def test_there_is_a_shipped_style():
+    assert "starry" in MODELS
+    assert set(MODELS) <= set(list_models())
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_sidecar_is_the_embedded_card(name):
+    card = read_sidecar(SHIPPED / f"{name}.onnx")
+    assert isinstance(card, ModelCard)
+    assert card == Stylizer(SHIPPED / f"{name}.onnx", provider="cpu").card
+    assert card.training["steps"] > 0 and card.training["photos"] > 0 and card.training["seconds"] > 0
+    assert all(style.title and style.artist and style.year and style.licence for style in card.styles)
+    assert card.metrics["val/style_relu4_3"] > 0
+
+
+def test_no_lattice(pairs):
+    for before, after in pairs:
+        assert phase_spread(after) <= phase_spread(before) + 1
+
+
+def test_no_bands_along_the_borders(pairs):
+    # A flat photo has nothing at its borders: whatever shows there is the network's doing.
+    assert [border_step(after) - border_step(before) for before, after in pairs] < [25.0] * len(pairs)
+
+
+def test_the_photo_is_readable_and_repainted(pairs):
+    for before, after in pairs:
+        assert after.shape == before.shape
+        grey, painted = before.mean(-1).ravel(), after.mean(-1).ravel()
+        assert np.corrcoef(grey, painted)[0, 1] > 0.5
+        assert np.abs(before.astype(int) - after).mean() > 10
+        assert 0.0 <= (painted > 250).mean() < 0.05 and after.std() > 25

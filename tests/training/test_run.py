@@ -1,0 +1,181 @@
+"""Training: a tiny run, an exact resume, an interruption, a divergence."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import asdict, replace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from faststyle.config import LossConfig
+from faststyle.errors import ConfigError, FaststyleError, ModelError, TrainingError
+from faststyle.modelcard import ModelCard
+from faststyle.runtime.stylizer import Stylizer
+from faststyle.training.run import fit
+
+
+def test_a_run_writes_weights_card_model_and_a_log(settings, tmp_path):
+    seen = []
+    result = fit(settings(max_steps=4, name="stripes", val_every=2, title="Stripes"), seen.append)
+    assert [item.step for item in seen if not item.validation] == [1, 2, 3, 4]
+    assert [item.step for item in seen if item.validation][:2] == [2, 4]
+    assert all(item.losses["total"] > 0 for item in seen)
+    assert result.finished
+    card = Stylizer(result.model, provider="cpu").card
+    assert card == ModelCard.from_dict(json.loads((tmp_path / "out" / "stripes.json").read_text()))
+    assert card is not None
+    assert (card.styles[0].title, card.training["steps"], card.training["photos"]) == ("Stripes", 4, 8)
+    assert card.training["crops"] == 6
+    assert card.metrics["val/style_relu2_2"] > 0
+    assert not (tmp_path / "runs" / "stripes" / "last.ckpt").exists(), "a finished run leaves nothing to resume"
+    log = EventAccumulator(str(tmp_path / "runs" / "stripes"), size_guidance={"images": 0}).Reload()
+    assert {"style", "photo | stylized"} <= set(log.Tags()["images"])
+
+
+def test_the_objective_falls(settings):
+    totals = []
+    fit(settings(max_steps=40, optim={"crops": ("32x4:1",)}), lambda item: totals.append(item.losses["total"]))
+    assert sum(totals[30:40]) < 0.8 * sum(totals[:10])
+
+
+SCRIPT = """
+import pickle, signal, sys, os
+from faststyle.training.run import fit
+config, how, at = pickle.load(open(sys.argv[1], "rb"))
+def report(progress):
+    if progress.step == at and not progress.validation:
+        os.kill(os.getpid(), getattr(signal, how))
+fit(config, report)
+"""
+
+
+def run_and_signal(config, how, at, tmp_path):
+    """Train in a process of its own that gets a signal after a step."""
+    import pickle
+
+    (tmp_path / "job").write_bytes(pickle.dumps((config, how, at)))
+    return subprocess.run([sys.executable, "-c", SCRIPT, tmp_path / "job"], capture_output=True, text=True)
+
+
+def same(one, other):
+    first, second = load_file(one), load_file(other)
+    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_killed_at_step_11_and_resumed_is_the_whole_run_bit_for_bit(settings, tmp_path):
+    whole = fit(settings(max_steps=20, name="whole", val_every=7))
+    config = settings(max_steps=20, name="parts", checkpoint_every=10, val_every=7)
+    assert run_and_signal(config, "SIGKILL", 11, tmp_path).returncode == -signal.SIGKILL
+    checkpoint = torch.load(tmp_path / "runs" / "parts" / "last.ckpt", weights_only=True)
+    assert checkpoint["global_step"] == 10
+    assert not any("features" in key for key in checkpoint["state_dict"]), "the loss network stays out of checkpoints"
+    steps = []
+    parts = fit(replace(config, resume=True), lambda item: steps.append(item.step))
+    assert steps[0] == 11
+    assert same(whole.weights, parts.weights)
+    assert whole.card.metrics == parts.card.metrics
+    assert whole.card.training == parts.card.training | {"seconds": whole.card.training["seconds"]}
+
+
+def test_ctrl_c_exports_what_it_has_and_can_be_resumed(settings, tmp_path):
+    config = settings(max_steps=1000, name="stopped", checkpoint_every=2)
+    done = run_and_signal(config, "SIGINT", 5, tmp_path)
+    assert done.returncode == 0, done.stderr
+    card = Stylizer(tmp_path / "out" / "stopped.onnx", provider="cpu").card
+    assert card is not None
+    assert (card.training["steps"], card.training["finished"]) == (5, False)
+    assert (tmp_path / "runs" / "stopped" / "last.ckpt").exists()
+
+
+def test_max_time_ends_the_run(settings):
+    result = fit(settings(max_steps=100_000, optim={"max_time": "00:00:02"}))
+    assert result.finished
+    assert 2 <= result.card.training["seconds"] < 30
+
+
+def test_a_run_starts_from_earlier_weights(settings):
+    first = fit(settings(max_steps=2, name="first"))
+    again = fit(settings(max_steps=1, name="again", init="first", optim={"learning_rate": 1e-9, "warmup_steps": 0}))
+    before, after = load_file(first.weights), load_file(again.weights)
+    assert all(torch.allclose(before[key], after[key], atol=1e-6) for key in before)
+    assert again.card.training["init"] == "first"
+    with pytest.raises(ModelError, match="another shape"):
+        fit(settings(name="other", net="base", init=str(first.weights)))
+
+
+def test_not_a_number_stops_the_run_and_keeps_the_checkpoint(settings, tmp_path, monkeypatch):
+    from faststyle.training.system import StyleTransferSystem
+
+    judge = StyleTransferSystem.judge
+
+    def broken(self, photos):
+        terms, stylized = judge(self, photos)
+        return (replace(terms, total=terms.total * float("nan")) if self.global_step == 5 else terms), stylized
+
+    monkeypatch.setattr(StyleTransferSystem, "judge", broken)
+    with pytest.raises(TrainingError, match="stopped at step 5: the loss is not a number.*--learning-rate"):
+        fit(settings(max_steps=10, name="nan"))
+    kept = torch.load(tmp_path / "runs" / "nan" / "last.ckpt", weights_only=True)
+    assert kept["global_step"] == 4
+    assert all(torch.isfinite(value).all() for value in kept["state_dict"].values())
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_flat_output_stops_the_run(settings, monkeypatch):
+    monkeypatch.setattr("faststyle.training.system.FLAT", 1.0)
+    with pytest.raises(TrainingError, match="flat or saturated"):
+        fit(settings(max_steps=60))
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"net": "huge"}, ConfigError, "quality"),
+        ({"style": "missing.jpg"}, FaststyleError, "missing.jpg"),
+        ({"data": "missing"}, TrainingError, "--data"),
+        ({"resume": True}, TrainingError, "no run to resume"),
+        ({"init": "missing"}, ModelError, "missing.safetensors"),
+        ({"loss_weights": "missing.pth"}, FaststyleError, "missing.pth"),
+        ({"loss": LossConfig(style_layers=("relu9_9",))}, ConfigError, "relu"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_written(settings, tmp_path, changes, error, message):
+    with pytest.raises(error, match=message) as caught:
+        fit(settings(**changes))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_style_that_is_no_image_is_refused(settings, tmp_path):
+    (tmp_path / "style.jpg").write_text("no picture")
+    with pytest.raises(FaststyleError, match="style.jpg"):
+        fit(settings(style=str(tmp_path / "style.jpg")))
+
+
+def test_two_runs_are_not_mixed(settings, tmp_path):
+    config = settings(max_steps=1000, name="mixed", checkpoint_every=2)
+    assert run_and_signal(config, "SIGKILL", 4, tmp_path).returncode == -signal.SIGKILL
+    with pytest.raises(TrainingError, match="--resume"):
+        fit(config)
+    with pytest.raises(TrainingError, match="--strength 0.5"):
+        fit(replace(config, resume=True, loss=replace(config.loss, strength=0.7)))
+    with pytest.raises(TrainingError, match="--net nano"):
+        fit(replace(config, resume=True, net="base"))
+    checkpoint = tmp_path / "runs" / "mixed" / "last.ckpt"
+    os.truncate(checkpoint, checkpoint.stat().st_size // 2)
+    with pytest.raises(TrainingError, match="cannot be read"):
+        fit(replace(config, resume=True))
+
+
+def test_a_checkpoint_remembers_its_settings(settings, tmp_path):
+    config = settings(max_steps=1000, name="kept", checkpoint_every=2)
+    run_and_signal(config, "SIGKILL", 3, tmp_path)
+    saved = torch.load(tmp_path / "runs" / "kept" / "last.ckpt", weights_only=True)["faststyle"]
+    assert saved["config"] == asdict(config)
