@@ -3,14 +3,13 @@
     python benchmarks/losses.py PAINTING... [--photo PHOTO]
 
 Each loss has one weight, set so that the first painting ends at about the same content loss under all three; the other
-paintings get the same weight. A loss that needs no tuning then gives like content losses and like relu4_3 losses for all of
-them. Prints a Markdown table and writes the pictures to out/losses/. Half a minute a picture on two cores.
+paintings get the same weight. A loss that needs no tuning then gives like content losses and like relu4_3 losses for
+all of them. Prints a Markdown table and writes the pictures to out/losses/. Half a minute a picture on two cores.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -98,4 +97,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

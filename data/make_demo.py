@@ -3,7 +3,7 @@
     python data/make_demo.py [--out data/demo]
 
 writes photos/ (to train on), photo.jpg (to repaint) and style.png. The painting, an evening over a lake, is made of
-some twelve thousand brush strokes that follow a flow field, laid on from broad to fine, each of many bristles; a relief
+some eight thousand brush strokes that follow a flow field, laid on from broad to fine, each of many bristles; a relief
 of the paint is lit from the upper left. Nothing is downloaded, and the same seed gives the same picture.
 """
 
@@ -17,7 +17,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +38,8 @@ HELD_OUT = "coffee.png"
 
 WIDTH, HEIGHT = 640, 512
 SCALE = 2  # painted at twice the size, then scaled down
-MARGIN = 40
+MARGIN = 40  # strokes may begin so many pixels beyond the edge, so that they cover the canvas to its border
+STEPS = 14  # straight pieces of a stroke
 
 Array = NDArray[np.float64]
 
@@ -165,12 +165,8 @@ def compose(random: np.random.Generator) -> tuple[Array, Array]:
         angle = np.where(mask, direction, angle)
 
     # Two ranges of hills, lit from the sun's side.
-    far = (
-        0.565
-        - 0.10 * np.exp(-(((x - 0.30) / 0.20) ** 2))
-        - 0.05 * np.exp(-(((x - 1.12) / 0.16) ** 2))
-        + 0.02 * noise(9, random)
-    )
+    left, right = np.exp(-(((x - 0.30) / 0.20) ** 2)), np.exp(-(((x - 1.12) / 0.16) ** 2))
+    far = 0.565 - 0.10 * left - 0.05 * right + 0.02 * noise(9, random)
     cover(
         y > far,
         ramp((y - far) * 6 + 0.3 * fine + 0.3 * (x > sun_x), (0.0, "c79bb8"), (0.25, "7d78b4"), (0.7, "3b4a94")),
@@ -204,13 +200,12 @@ def compose(random: np.random.Generator) -> tuple[Array, Array]:
     cover(flowers, np.where(kind > 0.3, rgb("e5383b"), np.where(kind > -0.4, rgb("ff8c42"), rgb("fff1d0"))), fine * 2)
 
     # Two poplars on the left.
-    for at, foot, top, girth in ((0.12, 0.95, 0.20, 0.055), (0.215, 0.93, 0.36, 0.04)):
+    for trunk, foot, top, girth in ((0.12, 0.95, 0.20, 0.055), (0.215, 0.93, 0.36, 0.04)):
         share = np.clip((y - top) / (foot - top), 0, 1)
         half = girth * np.sin(np.pi * share**0.8) ** 0.7 * (1 + 0.25 * np.sin(y * 60 + 4 * fine))
-        side = (x - at - 0.012 * np.sin(y * 14)) / (half + 1e-3)
-        leaves = ramp(
-            0.5 - 0.5 * side + 0.25 * fine, (0.0, "e0a23c"), (0.2, "5f8f3e"), (0.5, "1c5c4a"), (1.0, "0f2c3f")
-        )
+        side = (x - trunk - 0.012 * np.sin(y * 14)) / (half + 1e-3)
+        tone = 0.5 - 0.5 * side + 0.25 * fine
+        leaves = ramp(tone, (0.0, "e0a23c"), (0.2, "5f8f3e"), (0.5, "1c5c4a"), (1.0, "0f2c3f"))
         cover((np.abs(side) < 1) & (y > top) & (y < foot), leaves, -np.pi / 2 + 0.5 * side + 0.5 * np.sin(y * 30))
     return motif, angle
 
@@ -225,45 +220,44 @@ def lay_on(
 ) -> None:
     """Paint one layer: each stroke follows the directions from where it begins, one line for each bristle."""
     starts = begin(layer, motif, random)
-    steps = 14
-    stride = layer.length / steps
-    # Brushes do not follow every turn: broad ones see the directions blurred.
-    cosine, sine = blur(np.cos(angle), layer.width / 3), blur(np.sin(angle), layer.width / 3)
-    first = at(motif, starts)
-    point, alive = starts.copy(), np.ones(len(starts), dtype=bool)
-    points, ends = [point.copy()], np.zeros(len(starts), dtype=int)
-    for step in range(1, steps + 1):
-        heading = np.stack([at(cosine, point), at(sine, point)], axis=1)
-        point = point + stride * heading / (np.linalg.norm(heading, axis=1, keepdims=True) + 1e-9)
-        alive &= np.linalg.norm(at(motif, point) - first, axis=1) < layer.tolerance
-        ends[alive] = step
-        points.append(point.copy())
-    path = np.stack(points, axis=1)
-    ends = np.maximum(ends, 3)
-
+    path, ends = trace(layer, starts, motif, angle)
     along = np.gradient(path, axis=1)
     across = np.stack([-along[..., 1], along[..., 0]], axis=2)
     across /= np.linalg.norm(across, axis=2, keepdims=True) + 1e-9
-    taper = np.sin(np.pi * np.clip(np.linspace(0.12, 0.95, steps + 1), 0, 1)) ** 0.5
-
-    # Broken colour: neighbours differ in lightness and warmth, a few are of a colour of their own.
-    paints = first * random.normal(1.0, 0.07, (len(first), 1)) + random.normal(0, 11, (len(first), 3))
+    taper = np.sin(np.pi * np.linspace(0.12, 0.95, STEPS + 1)) ** 0.5
+    # Broken colour: no two strokes are of quite the same lightness and hue.
+    paints = at(motif, starts) * random.normal(1.0, 0.07, (len(path), 1)) + random.normal(0, 11, (len(path), 3))
     bristles = max(4, int(layer.width * 1.1))
     offsets = np.linspace(-0.5, 0.5, bristles) * layer.width
     for stroke in range(len(path)):
         end = ends[stroke] + 1
         shades = random.normal(0, 13, bristles) + 7 * np.sin(np.linspace(0, 9, bristles) + random.uniform(0, 6))
-        heights = 128 + 5 * shades + random.normal(0, 20, bristles)
-        # Each bristle touches down and lifts off at its own time.
-        lifts = np.maximum(2, end - random.integers(0, 1 + end // 4, bristles))
+        heights = np.clip(128 + 5 * shades + random.normal(0, 20, bristles), 0, 255)
+        fills = np.clip(paints[stroke] + shades[:, None], 0, 255).astype(int)
+        # Each bristle touches down and lifts off in its own place.
         lands = random.integers(0, 2, bristles)
-        lines = path[stroke, None, :end] + across[stroke, None, :end] * (taper[:end] * offsets[:, None])[..., None]
+        lifts = end - random.integers(0, 1 + end // 4, bristles)
+        lines = path[stroke, :end] + across[stroke, :end] * (taper[:end] * offsets[:, None])[..., None]
         for bristle in random.permutation(bristles):
             line = (lines[bristle, lands[bristle] : lifts[bristle]] * SCALE).ravel().tolist()
-            if len(line) >= 4:
-                fill = tuple(int(value) for value in np.clip(paints[stroke] + shades[bristle], 0, 255))
-                colour.line(line, fill=fill, width=4, joint="curve")
-                relief.line(line, fill=int(np.clip(heights[bristle], 0, 255)), width=3)
+            colour.line(line, fill=tuple(fills[bristle].tolist()), width=4, joint="curve")
+            relief.line(line, fill=int(heights[bristle]), width=3)
+
+
+def trace(layer: Layer, starts: Array, motif: Array, angle: Array) -> tuple[Array, NDArray[np.int64]]:
+    """The way of each stroke, as N x (STEPS + 1) x 2 of x and y, and the last step that it should take."""
+    # Brushes do not follow every turn: broad ones see the directions blurred.
+    cosine, sine = blur(np.cos(angle), layer.width / 3), blur(np.sin(angle), layer.width / 3)
+    first = at(motif, starts)
+    points, alive = [starts], np.ones(len(starts), dtype=bool)
+    ends = np.full(len(starts), 3)
+    for step in range(1, STEPS + 1):
+        heading = np.stack([at(cosine, points[-1]), at(sine, points[-1])], axis=1)
+        heading /= np.linalg.norm(heading, axis=1, keepdims=True) + 1e-9
+        points.append(points[-1] + layer.length / STEPS * heading)
+        alive &= np.linalg.norm(at(motif, points[-1]) - first, axis=1) < layer.tolerance
+        ends[alive] = max(step, 3)
+    return np.stack(points, axis=1), ends
 
 
 def begin(layer: Layer, motif: Array, random: np.random.Generator) -> Array:
@@ -272,7 +266,7 @@ def begin(layer: Layer, motif: Array, random: np.random.Generator) -> Array:
     down, right = np.gradient(grey)
     detail = np.maximum(blur(np.hypot(down, right), 3), 0)
     weight = (1 - layer.detail) + layer.detail * detail / detail.mean()
-    weight = np.pad(weight, MARGIN, mode="edge")  # some begin beyond the edge, so that the canvas is covered
+    weight = np.pad(weight, MARGIN, mode="edge")
     chosen = random.choice(weight.size, layer.strokes, p=(weight / weight.sum()).ravel())
     corner = np.stack([chosen % weight.shape[1], chosen // weight.shape[1]], axis=1)
     return corner - MARGIN + random.uniform(-0.5, 0.5, (layer.strokes, 2))
@@ -281,9 +275,9 @@ def begin(layer: Layer, motif: Array, random: np.random.Generator) -> Array:
 def light(colour: Image.Image, relief: Image.Image) -> Image.Image:
     """Light the relief from the upper left, and scale down."""
     height = np.asarray(relief.filter(ImageFilter.GaussianBlur(1.2)), dtype=np.float64)
-    down, right = np.gradient(height)
-    shade = np.clip((down + right) * 0.9, -38, 46)
-    lit = np.clip(np.asarray(colour, dtype=np.float64) + shade[..., None], 0, 255)
+    slope: Array = np.asarray(np.gradient(height)).sum(axis=0)
+    shade = np.clip(slope * 0.9, -38, 46)[..., None]
+    lit = np.clip(np.asarray(colour, dtype=np.float64) + shade, 0, 255)
     return Image.fromarray(lit.astype(np.uint8)).resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS)
 
 
@@ -294,6 +288,7 @@ def noise(cells: int, random: np.random.Generator) -> Array:
 
 
 def blur(values: Array, radius: float) -> Array:
+    """The same at about the resolution of squares of `radius` pixels."""
     image = Image.fromarray(values.astype(np.float32))
     small = (max(1, int(WIDTH / radius)), max(1, int(HEIGHT / radius)))
     smooth = image.resize(small, Image.Resampling.BOX).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
@@ -309,6 +304,7 @@ def at(values: Array, points: Array) -> Array:
 
 
 def rgb(code: str) -> Array:
+    """The three numbers of RRGGBB."""
     return np.array([int(code[index : index + 2], 16) for index in (0, 2, 4)], dtype=np.float64)
 
 
@@ -316,8 +312,7 @@ def ramp(values: Array, *stops: tuple[float, str]) -> Array:
     """Colours along a scale of (value, RRGGBB), one for each value."""
     places = [place for place, _ in stops]
     colours = np.array([rgb(code) for _, code in stops])
-    channels: list[Any] = [np.interp(values, places, colours[:, channel]) for channel in range(3)]
-    return np.stack(channels, axis=-1)
+    return np.stack([np.interp(values, places, channel) for channel in colours.T], axis=-1)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,16 @@ from typing import Literal
 
 from faststyle.errors import ConfigError
 
-__all__ = ["NETS", "CropStage", "LossConfig", "NetConfig", "OptimConfig", "TrainConfig", "TrainerConfig", "parse_duration"]
+__all__ = [
+    "NETS",
+    "CropStage",
+    "LossConfig",
+    "NetConfig",
+    "OptimConfig",
+    "TrainConfig",
+    "TrainerConfig",
+    "parse_duration",
+]
 
 
 def _require(holds: bool, message: str) -> None:
@@ -81,7 +90,7 @@ class LossConfig:
     @property
     def style_weight(self) -> float:
         """Weight of the style loss against a content weight of 1: 1 at strength 0, 10 at 0.5, 100 at 1."""
-        return 10.0 ** (2.0 * self.strength)
+        return float(10.0 ** (2.0 * self.strength))
 
 
 @dataclass(frozen=True)
@@ -189,9 +198,10 @@ class TrainConfig:
     name: str = ""
     """Name of the style and of the files written; the painting's file name by default."""
     net: str = "quality"
-    """Shape of the network: nano, fast, base, quality, johnson. It decides the speed of the model, hardly that of training."""
+    """Shape of the network: nano, fast, base, quality, johnson. It decides the speed of the model, hardly that of
+    training."""
     init: str | None = None
-    """Weights to start from: a .safetensors file, or the name of a style in the checkpoints folder."""
+    """Weights to start from: a .safetensors file, or the name of a style in checkpoints."""
     val_data: str | None = None
     """Folder of validation photos; by default up to 16 of the photos are held out."""
     out: str = "checkpoints"
@@ -230,5 +240,7 @@ def parse_duration(text: str) -> float:
         raise ConfigError(f"--max-time {text!r} is not of the form HH:MM:SS, such as 00:30:00")
     hours, minutes, seconds = (int(part) for part in parts)
     total = 3600 * hours + 60 * minutes + seconds
-    _require(total > 0 and minutes < 60 and seconds < 60, f"--max-time {text!r} is not a time above zero such as 00:30:00")
+    _require(
+        total > 0 and minutes < 60 and seconds < 60, f"--max-time {text!r} is not a time above zero such as 00:30:00"
+    )
     return float(total)

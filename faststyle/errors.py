@@ -6,7 +6,11 @@ class FaststyleError(Exception):
 
 
 class ImageError(FaststyleError):
-    """A picture cannot be read, is too small or too large, or cannot be written."""
+    """A picture cannot be read, is too small or too large, or does not fit the format it is to be written in."""
+
+
+class WriteError(FaststyleError):
+    """A file cannot be written: no such folder, no permission, no space."""
 
 
 class ModelError(FaststyleError):

@@ -1,8 +1,8 @@
 """Export: a weights file becomes one self-describing ONNX file that takes and gives RGB bytes.
 
 The graph is written node by node from the net's own modules instead of being traced. Tracing would tie the file to what
-torch's exporter makes of a dynamic size; written, its opset is the lowest that serves, every tensor keeps its name in the
-weights file, and equal weights give equal bytes.
+torch's exporter makes of a dynamic size; written, its opset is the lowest that serves, every tensor keeps its name in
+the weights file, and equal weights give equal bytes.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from torch import Tensor, nn
 
 import faststyle
 from faststyle.errors import ModelError
+from faststyle.files import write_file
 from faststyle.modelcard import ModelCard
-from faststyle.nets.files import load_net, write_atomic
+from faststyle.nets.files import load_net
 from faststyle.nets.layers import ConvNorm, ResidualBlock, Upsample
 from faststyle.nets.transformer import STRIDE, TransformerNet
 from faststyle.runtime.stylizer import Stylizer
@@ -35,7 +36,8 @@ PARITY_SIZES = ((1, 96, 128), (3, 77, 101), (1, 131, 50))
 
 
 def export_onnx(weights: str | Path, model: str | Path) -> ModelCard:
-    """Read a weights file, write `model` and its card beside it as JSON; nothing is written unless the model checks out.
+    """Read a weights file, write `model` and its card beside it as JSON; nothing is written unless the model checks
+    out.
 
     The graph passes onnx.checker and is run against torch at three sizes. Raises ModelError for a damaged weights file.
     """
@@ -45,8 +47,8 @@ def export_onnx(weights: str | Path, model: str | Path) -> ModelCard:
     if worst > 2:
         raise ModelError(f"{weights}: the exported model strays {worst} levels from torch: please report this file")
     model = Path(model)
-    write_atomic(model, data)
-    write_atomic(model.with_suffix(".json"), card.to_json().encode())
+    write_file(model, data)
+    write_file(model.with_suffix(".json"), card.to_json().encode())
     return card
 
 
@@ -57,7 +59,11 @@ def build_onnx(net: TransformerNet, card: ModelCard) -> bytes:
     proto = helper.make_graph(
         graph.nodes,
         "faststyle",
-        [helper.make_tensor_value_info("image", TensorProto.UINT8, dims, "RGB bytes, sRGB; any height and width from 16 up")],
+        [
+            helper.make_tensor_value_info(
+                "image", TensorProto.UINT8, dims, "RGB bytes, sRGB; any height and width from 16 up"
+            )
+        ],
         [helper.make_tensor_value_info("stylized", TensorProto.UINT8, dims, "RGB bytes, the size of the image")],
         graph.initializers,
     )
@@ -71,7 +77,8 @@ def build_onnx(net: TransformerNet, card: ModelCard) -> bytes:
     )
     helper.set_model_props(model, card.to_metadata())
     onnx.checker.check_model(model, full_check=True)
-    return model.SerializeToString(deterministic=True)
+    data: bytes = model.SerializeToString(deterministic=True)
+    return data
 
 
 def repaint(net: TransformerNet, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -84,14 +91,17 @@ def repaint(net: TransformerNet, images: NDArray[np.uint8]) -> NDArray[np.uint8]
 
 
 def check_parity(net: TransformerNet, model: bytes) -> int:
-    """Largest difference in levels between the model in onnxruntime and the net in torch, over the three PARITY_SIZES."""
+    """Largest difference in levels between the model in onnxruntime and the net in torch, over the three
+    PARITY_SIZES."""
     stylizer = Stylizer(model, provider="cpu")
     random = np.random.default_rng(0)
     worst = 0
     for n, height, width in PARITY_SIZES:
         # Waves with some noise: smooth enough to be picture-like, different in every image of the batch.
         y, x = np.mgrid[:height, :width]
-        waves = np.sin(x[..., None] / random.uniform(3, 30, (n, 1, 1, 3)) + y[..., None] / random.uniform(3, 30, (n, 1, 1, 3)))
+        waves = np.sin(
+            x[..., None] / random.uniform(3, 30, (n, 1, 1, 3)) + y[..., None] / random.uniform(3, 30, (n, 1, 1, 3))
+        )
         images = np.clip(128 + 100 * waves + random.normal(0, 8, waves.shape), 0, 255).astype(np.uint8)
         difference = stylizer(images).astype(int) - repaint(net, images).astype(int)
         worst = max(worst, int(np.abs(difference).max()))
@@ -130,8 +140,10 @@ class _Graph:
             x = self.emit(part, x)
         x = self.op("Sigmoid", [self.emit(net.head[0], x)])
         # Cast truncates, so adding a half rounds. Shuffling pixels as bytes moves a quarter of the memory.
-        x = self.op("Cast", [self.op("Add", [self.op("Mul", [x, self.floats(255.0)]), self.floats(0.5)])], to=TensorProto.UINT8)
-        factor = net.head[1].upscale_factor if len(net.head) > 1 else 1
+        x = self.op(
+            "Cast", [self.op("Add", [self.op("Mul", [x, self.floats(255.0)]), self.floats(0.5)])], to=TensorProto.UINT8
+        )
+        factor = next((part.upscale_factor for part in net.head if isinstance(part, nn.PixelShuffle)), 1)
         rows, columns = (self.op("Div", [total, self.ints([factor])]) for total in padded)
         split = self.op("Concat", [batch, self.ints([3, factor, factor]), rows, columns], axis=0)
         x = self.op("Transpose", [self.op("Reshape", [x, split])], perm=[0, 4, 2, 5, 3, 1])
@@ -197,11 +209,17 @@ class _Graph:
         inputs = [x, self._parameter(module, "weight")]
         if module.bias is not None:
             inputs.append(self._parameter(module, "bias"))
-        (pad_y, pad_x), stride = module.padding, list(module.stride)
-        return self.op("Conv", inputs, kernel_shape=list(module.kernel_size), pads=[pad_y, pad_x] * 2, strides=stride)
+        # Our convolutions pad by half their odd kernel: the size stays, or halves with a stride of 2.
+        pads = [length // 2 for length in module.kernel_size] * 2
+        shape, strides = list(module.kernel_size), list(module.stride)
+        return self.op("Conv", inputs, kernel_shape=shape, pads=pads, strides=strides)
 
     def _conv_norm(self, module: ConvNorm, x: str) -> str:
-        inputs = [self._conv(module.conv, x), self._parameter(module.norm, "weight"), self._parameter(module.norm, "bias")]
+        inputs = [
+            self._conv(module.conv, x),
+            self._parameter(module.norm, "weight"),
+            self._parameter(module.norm, "bias"),
+        ]
         x = self.op("InstanceNormalization", inputs, epsilon=module.norm.eps)
         return self.op("Relu", [x]) if module.relu else x
 
@@ -211,5 +229,7 @@ class _Graph:
     def _upsample(self, module: Upsample, x: str) -> str:
         # asymmetric and floor: the form that stays in onnxruntime's fast layout, and what torch computes.
         scales = self._constant("upsample_scales", np.array([1, 1, 2, 2], np.float32))
-        x = self.op("Resize", [x, "", scales], mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor")
+        x = self.op(
+            "Resize", [x, "", scales], mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor"
+        )
         return self._conv_norm(module.conv, x)

@@ -6,14 +6,14 @@ written whole or not at all.
 
 from __future__ import annotations
 
-import errno
+import contextlib
 import io
 import logging
 import os
 import re
-import secrets
 import threading
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from faststyle.errors import ImageError
+from faststyle.files import write_file
 
 __all__ = [
     "Picture",
@@ -32,6 +33,7 @@ __all__ = [
     "list_images",
     "picture_from_pil",
     "read_image",
+    "read_size",
     "resize_rgb",
     "save_image",
 ]
@@ -61,7 +63,6 @@ _EXIF_DIMENSIONS = (0xA002, 0xA003)
 _PROFILE_SPACE = {"L": b"GRAY", "CMYK": b"CMYK"}
 """Modes whose own profile is used up on the way to sRGB, and the colour space that it must name."""
 
-_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 _opening = threading.Lock()
 _log = logging.getLogger("faststyle")
@@ -98,6 +99,19 @@ def read_image(source: str | os.PathLike[str] | bytes | BinaryIO) -> Picture:
 
     Raises ImageError where it is missing, damaged, no picture, or larger than Pillow's limit on decompression bombs.
     """
+    with _opened(source) as (image, name):
+        return picture_from_pil(image, name)
+
+
+def read_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Width and height in the header of a picture, before orientation; raises ImageError as `read_image` does."""
+    with _opened(path) as (image, _):
+        return image.size
+
+
+@contextlib.contextmanager
+def _opened(source: str | os.PathLike[str] | bytes | BinaryIO) -> Iterator[tuple[Image.Image, str]]:
+    """A picture opened by Pillow, and what messages call it; whatever goes wrong meanwhile becomes an ImageError."""
     if isinstance(source, (str, os.PathLike)):
         name = os.fspath(source)
         if os.path.isdir(name):
@@ -111,7 +125,9 @@ def read_image(source: str | os.PathLike[str] | bytes | BinaryIO) -> Picture:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = Image.open(source)
         with image:
-            return picture_from_pil(image, name)
+            yield image, name
+    except ImageError:
+        raise
     except FileNotFoundError:
         raise ImageError(f"{name} does not exist: check the path") from None
     except UnidentifiedImageError:
@@ -188,27 +204,11 @@ def format_of(path: str | os.PathLike[str]) -> str:
 
 
 def save_image(picture: Picture, path: str | os.PathLike[str], quality: int = 95) -> None:
-    """Write a picture in the format of the path's suffix, whole or not at all; see `encode_image`.
+    """Write a picture in the format of the path's suffix, whole or not at all; see `encode_image` and `write_file`.
 
-    Raises ImageError where the suffix, the folder or the disk does not take it.
+    Raises ImageError where the format does not take it, WriteError where the folder or the disk does not.
     """
-    path = Path(path)
-    data = encode_image(picture, format_of(path), quality)
-    if path.exists() and not path.is_file():
-        raise ImageError(f"{path} exists and is not a file: choose another name")
-    temporary = path.with_name(f".faststyle-{secrets.token_hex(6)}.tmp")
-    try:
-        try:
-            temporary.write_bytes(data)
-            os.replace(temporary, path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-    except FileNotFoundError:
-        raise ImageError(f"{path} cannot be written: there is no folder {path.parent}, create it first") from None
-    except OSError as error:
-        remedy = "free some space or choose another disk" if error.errno in _DISK_FULL else "choose another folder"
-        raise ImageError(f"{path} cannot be written ({error.strerror or error}): {remedy}") from None
+    write_file(path, encode_image(picture, format_of(path), quality))
 
 
 def encode_image(picture: Picture, format: str, quality: int = 95) -> bytes:

@@ -1,9 +1,9 @@
 """Perceptual losses on the features of a loss network, normalised so that one set of weights serves every painting.
 
-The losses of Johnson et al. 2016, with two changes. Each is divided by the size of what it is compared with, so that a
-content loss of 1 means as far from the photo's features as black is, and a style loss lies between 0 and 1. And a lattice
-loss keeps the network from weaving a pattern on its own pixel grid. Images are N x 3 x H x W in [0, 1]; features
-N x C x H x W as the LossNetwork gives them.
+The losses of Johnson et al. 2016, with two changes. Each is divided by the size of what it is compared with, so that
+a content loss of 1 means as far from the photo's features as black is, and a style loss lies between 0 and 1. And a
+lattice loss keeps the network from weaving a pattern on its own pixel grid. Images are N x 3 x H x W in [0, 1];
+features N x C x H x W as the LossNetwork gives them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["LossTerms", "PerceptualLoss", "content_loss", "gram_matrix", "lattice_loss", "style_loss", "total_variation"]
+__all__ = [
+    "LossTerms",
+    "PerceptualLoss",
+    "content_loss",
+    "gram_matrix",
+    "lattice_loss",
+    "style_loss",
+    "total_variation",
+]
 
 
 def gram_matrix(features: Tensor) -> Tensor:
@@ -26,11 +34,11 @@ def gram_matrix(features: Tensor) -> Tensor:
     n, c, h, w = features.shape
     flat = features.float().reshape(n, c, h * w) / (c * h * w) ** 0.5
     with torch.autocast(features.device.type, enabled=False):
-        return flat @ flat.transpose(1, 2)
+        return torch.bmm(flat, flat.transpose(1, 2))
 
 
 def content_loss(features: Tensor, target: Tensor) -> Tensor:
-    """Feature reconstruction: mean (F - F_C)^2 / mean F_C^2 over each image, averaged over the batch; a scalar, 0 or more.
+    """Feature reconstruction: mean (F - F_C)^2 / mean F_C^2 over each image, averaged over the batch; a scalar from 0.
 
     Johnson et al. 2016, equation 2, divided by the target's mean square.
     """
@@ -41,9 +49,9 @@ def content_loss(features: Tensor, target: Tensor) -> Tensor:
 def style_loss(gram: Tensor, target: Tensor) -> Tensor:
     """Balanced distance of Gram matrices: |G - G_S|^2 / (|G|^2 + |G_S|^2), averaged over the batch; a scalar in [0, 1].
 
-    After Cheng et al. 2021, who divide each layer's loss by its largest possible value, so that layers and paintings weigh
-    alike. |G|^2 counts as a constant: with a gradient through it, growing G would pay. `gram` is N x C x C, `target`
-    1 x C x C or N x C x C.
+    After Cheng et al. 2021, who divide each layer's loss by its largest possible value, so that layers and paintings
+    weigh alike. |G|^2 counts as a constant: with a gradient through it, growing G would pay. `gram` is N x C x C,
+    `target` 1 x C x C or N x C x C.
     """
     difference = (gram - target).square().sum((1, 2))
     size = target.square().sum((1, 2)) + gram.detach().square().sum((1, 2))
@@ -57,11 +65,11 @@ def total_variation(image: Tensor) -> Tensor:
 
 
 def lattice_loss(image: Tensor, period: int = 4, window: int = 8) -> Tensor:
-    """Variance, over the period x period pixel phases, of the local mean of each phase; a scalar, 0 for a lattice-free image.
+    """Variance over the period x period pixel phases of each phase's local mean; a scalar, 0 without a lattice.
 
-    A network that works at a quarter of the resolution can match fine texture for nothing by painting the same weave into
-    every 4 x 4 cell. A painting has no such lattice: the means of its pixel phases agree. Height and width are multiples
-    of the period and at least period x window.
+    A network that works at a quarter of the resolution can match fine texture for nothing by painting the same weave
+    into every 4 x 4 cell. A painting has no such lattice: the means of its pixel phases agree. Height and width are
+    multiples of the period and at least period x window.
     """
     n, c, h, w = image.shape
     cells = image[:, :, : h // period * period, : w // period * period]
@@ -82,7 +90,13 @@ class LossTerms:
 
     def scalars(self) -> dict[str, float]:
         """All terms as floats, the layers' style losses as `style_relu4_3` and so on."""
-        terms = {"total": self.total, "content": self.content, "style": self.style, "lattice": self.lattice, "total_variation": self.total_variation}
+        terms = {
+            "total": self.total,
+            "content": self.content,
+            "style": self.style,
+            "lattice": self.lattice,
+            "total_variation": self.total_variation,
+        }
         terms.update({f"style_{layer}": value for layer, value in self.style_layers.items()})
         return {name: float(value.detach()) for name, value in terms.items()}
 
@@ -91,7 +105,8 @@ class LossTerms:
 class PerceptualLoss:
     """Content + style_weight x style + lattice_weight x lattice + tv_weight x total variation.
 
-    The style term is the mean of the layers' losses. `style_grams` holds the style image's Gram matrices, 1 x C x C each.
+    The style term is the mean of the layers' losses. `style_grams` holds the style image's Gram matrices, 1 x C x C
+    each.
     """
 
     style_grams: Mapping[str, Tensor]

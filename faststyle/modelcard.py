@@ -66,11 +66,15 @@ class ModelCard:
         """Read a card; unknown fields are passed over, a newer schema raises ModelError."""
         schema = values.get("schema", SCHEMA)
         if not isinstance(schema, int) or schema > SCHEMA:
-            raise ModelError(f"its card has schema {schema}, newer than this faststyle reads ({SCHEMA}): update faststyle")
+            raise ModelError(
+                f"its card has schema {schema}, newer than this faststyle reads ({SCHEMA}): update faststyle"
+            )
         known = {item.name for item in fields(cls)}
         try:
             styles = tuple(Style(**style) for style in values.get("styles", ()))
-            return cls(**{key: value for key, value in values.items() if key in known and key != "styles"}, styles=styles)
+            return cls(
+                **{key: value for key, value in values.items() if key in known and key != "styles"}, styles=styles
+            )
         except TypeError as error:
             raise ModelError(f"its card is damaged ({error}): export the model again") from None
 

@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import faststyle
+from faststyle import checkpoints
 from faststyle.cli import COMMANDS, jobs, main
 from faststyle.cli.console import needs, report
 from faststyle.cli.jobs import Job, plan
 from faststyle.errors import FaststyleError, ImageError
 from faststyle.images import read_image
-from faststyle.runtime import models
 
 ROOT = Path(__file__).resolve().parents[1]
 Pixels = NDArray[np.uint8]
@@ -34,7 +34,7 @@ Pixels = NDArray[np.uint8]
 def folder(tmp_path: Path, negative: Path, pixels: Pixels, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder: photo.png, other.jpg, and `starry` in checkpoints."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(models, "_SOURCE_CHECKOUT", tmp_path)
+    monkeypatch.setattr(checkpoints, "_SOURCE_CHECKOUT", tmp_path)
     (tmp_path / "checkpoints").mkdir()
     for suffix in (".onnx", ".json"):
         shutil.copy(negative.with_suffix(suffix), tmp_path / "checkpoints" / f"starry{suffix}")
@@ -338,7 +338,7 @@ def interrupted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[BaseExcep
         def fail() -> None:
             raise error
 
-        monkeypatch.setattr(models, "list_models", fail)
+        monkeypatch.setattr(checkpoints, "list_models", fail)
 
     yield arrange
 

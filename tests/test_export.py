@@ -68,7 +68,9 @@ def test_parity_with_torch_at_odd_sizes(tmp_path, name):
 def test_the_shipped_model_agrees_with_its_weights(size, n):
     net, _ = load_net(SHIPPED)
     images = photo(n, *size)
-    difference = np.abs(Stylizer(SHIPPED.with_suffix(".onnx"), provider="cpu")(images).astype(int) - repaint(net, images))
+    difference = np.abs(
+        Stylizer(SHIPPED.with_suffix(".onnx"), provider="cpu")(images).astype(int) - repaint(net, images)
+    )
     assert difference.max() <= 2
     assert (difference > 1).mean() <= 1e-3
 

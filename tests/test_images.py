@@ -16,7 +16,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, PngImagePlugin
 
-from faststyle.errors import ImageError
+from faststyle.errors import ImageError, WriteError
 from faststyle.images import (
     Picture,
     encode_image,
@@ -330,7 +330,7 @@ def test_list_images_is_recursive_sorted_and_skips_hidden(tmp_path: Path) -> Non
         list_images(tmp_path / "missing")
 
 
-def one_line(error: pytest.ExceptionInfo[ImageError], *parts: str) -> None:
+def one_line(error: pytest.ExceptionInfo[ImageError] | pytest.ExceptionInfo[WriteError], *parts: str) -> None:
     message = str(error.value)
     assert "\n" not in message
     for part in parts:
@@ -397,7 +397,7 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def test_a_full_disk_leaves_no_partial_file(tmp_path: Path, pixels: Pixels, full_disk: None) -> None:
     path = tmp_path / "photo.png"
-    with pytest.raises(ImageError) as error:
+    with pytest.raises(WriteError) as error:
         save_image(Picture(pixels), path)
     one_line(error, f"{path} cannot be written (No space left on device): free some space or choose another disk")
     assert list(tmp_path.iterdir()) == []
@@ -408,27 +408,27 @@ def test_a_read_only_folder(tmp_path: Path, pixels: Pixels, monkeypatch: pytest.
         raise PermissionError(errno.EACCES, "Permission denied", str(self))
 
     monkeypatch.setattr(Path, "write_bytes", write)
-    with pytest.raises(ImageError) as error:
+    with pytest.raises(WriteError) as error:
         save_image(Picture(pixels), tmp_path / "photo.png")
     one_line(error, "photo.png cannot be written (Permission denied): choose another folder")
 
 
 def test_a_missing_folder_and_a_file_in_its_place(tmp_path: Path, pixels: Pixels) -> None:
-    with pytest.raises(ImageError) as error:
+    with pytest.raises(WriteError) as error:
         save_image(Picture(pixels), tmp_path / "missing" / "photo.png")
     one_line(error, "there is no folder", "create it first")
     (tmp_path / "file").touch()
-    with pytest.raises(ImageError) as error:
+    with pytest.raises(WriteError) as error:
         save_image(Picture(pixels), tmp_path / "file" / "photo.png")
     one_line(error, "cannot be written (Not a directory): choose another folder")
 
 
 def test_what_is_no_file_is_not_replaced(tmp_path: Path, pixels: Pixels) -> None:
     (tmp_path / "photo.png").mkdir()
-    with pytest.raises(ImageError, match="is not a file: choose another name"):
+    with pytest.raises(WriteError, match="is not a file: choose another name"):
         save_image(Picture(pixels), tmp_path / "photo.png")
     (tmp_path / "full.png").symlink_to("/dev/full")
-    with pytest.raises(ImageError, match="is not a file: choose another name"):
+    with pytest.raises(WriteError, match="is not a file: choose another name"):
         save_image(Picture(pixels), tmp_path / "full.png")
 
 

@@ -14,13 +14,15 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "faststyle"
 
-LEAVES = {"errors", "config", "modelcard", "images"}
+LEAVES = {"errors", "config", "modelcard", "files", "checkpoints", "images"}
 ROOMS: dict[str, set[str]] = {
     "errors": set(),
     "config": {"errors"},
     "modelcard": {"errors"},
-    "images": {"errors"},
-    "runtime": {"images", "modelcard", "errors"},
+    "files": {"errors"},
+    "checkpoints": {"errors", "modelcard"},
+    "images": {"errors", "files"},
+    "runtime": {"images", "modelcard", "checkpoints", "errors"},
     "losses": {"errors"},
     "nets": LEAVES,
     "optimize": {"losses", "nets"} | LEAVES,
@@ -33,6 +35,8 @@ LIBRARIES: dict[str, set[str]] = {
     "errors": set(),
     "config": set(),
     "modelcard": set(),
+    "files": set(),
+    "checkpoints": set(),
     "images": {"numpy", "PIL"},
     "runtime": {"numpy", "PIL", "onnxruntime", "av"},
     "losses": {"torch"},

@@ -83,7 +83,9 @@ def test_perceptual_loss_adds_its_weighted_terms():
     content = rand(2, 6, 4, 4, seed=7)
     criterion = PerceptualLoss(grams, "b", style_weight=10.0, lattice_weight=300.0, tv_weight=2.0)
     terms = criterion(image, features, content)
-    style = (style_loss(gram_matrix(features["a"]), grams["a"]) + style_loss(gram_matrix(features["b"]), grams["b"])) / 2
+    style = (
+        style_loss(gram_matrix(features["a"]), grams["a"]) + style_loss(gram_matrix(features["b"]), grams["b"])
+    ) / 2
     total = content_loss(features["b"], content) + 10 * style + 300 * lattice_loss(image) + 2 * total_variation(image)
     assert terms.total.item() == pytest.approx(total.item(), rel=1e-5)
     assert set(terms.scalars()) == {"total", "content", "style", "lattice", "total_variation", "style_a", "style_b"}

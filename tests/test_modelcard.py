@@ -39,7 +39,9 @@ def test_unknown_fields_are_passed_over():
     assert ModelCard.from_dict({**CARD.to_dict(), "novelty": 1}) == CARD
 
 
-@pytest.mark.parametrize("values", [{"name": "x", "schema": SCHEMA + 1}, {}, {"name": "x", "styles": [{"colour": "red"}]}])
+@pytest.mark.parametrize(
+    "values", [{"name": "x", "schema": SCHEMA + 1}, {}, {"name": "x", "styles": [{"colour": "red"}]}]
+)
 def test_a_card_that_cannot_be_read_says_so_in_one_line(values):
     with pytest.raises(ModelError) as caught:
         ModelCard.from_dict(values)

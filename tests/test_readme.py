@@ -1,4 +1,5 @@
-"""Every command that the README prints is run, in a copy of the project, with short settings where it would take long."""
+"""Every command that the README prints is run, in a copy of the project, with short settings where it would take
+long."""
 
 from __future__ import annotations
 
@@ -26,7 +27,9 @@ Shell = Callable[[str], str]
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The project's files as a stranger's clone holds them, with the photos that the README speaks of."""
     home = tmp_path_factory.mktemp("clone") / "faststyle"
-    ignore = shutil.ignore_patterns(".git", ".venv", "out", "runs", "__pycache__", ".*_cache", "*.egg-info", "coco", "demo")
+    ignore = shutil.ignore_patterns(
+        ".git", ".venv", "out", "runs", "__pycache__", ".*_cache", "*.egg-info", "coco", "demo"
+    )
     shutil.copytree(ROOT, home, ignore=ignore)
     photos = Path(skimage.data.__file__).parent
     photo = Image.open(photos / "rocket.jpg").resize((320, 213))
@@ -72,7 +75,10 @@ def make_demo(shell: Shell, project: Path, line: str) -> None:
     venv = sys.prefix
     out = shell(f"make -o {venv}/demo {line.removeprefix('make ')} VENV={venv} DEMO_TIME=00:00:03")
     assert last_line(out) == "out/demo.jpg"
-    with Image.open(project / "out" / "demo.jpg") as result, Image.open(project / "data" / "demo" / "photo.jpg") as photo:
+    with (
+        Image.open(project / "out" / "demo.jpg") as result,
+        Image.open(project / "data" / "demo" / "photo.jpg") as photo,
+    ):
         assert result.size == photo.size
 
 

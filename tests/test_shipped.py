@@ -1,4 +1,5 @@
-"""The shipped style, looked at as far as numbers can: no lattice, no bands along the borders, photo and style both there."""
+"""The shipped style, looked at as far as numbers can: no lattice, no bands along the borders, photo and style both
+there."""
 
 from __future__ import annotations
 
@@ -8,9 +9,9 @@ import numpy as np
 import pytest
 import skimage.data
 
+from faststyle.checkpoints import list_models, read_sidecar
 from faststyle.images import read_image
 from faststyle.modelcard import ModelCard
-from faststyle.runtime.models import list_models, read_sidecar
 from faststyle.runtime.stylizer import Stylizer
 
 SHIPPED = Path(__file__).parents[1] / "checkpoints"
@@ -29,7 +30,8 @@ def pairs(request: pytest.FixtureRequest) -> list[tuple[np.ndarray, np.ndarray]]
 
 
 def phase_spread(image: np.ndarray) -> float:
-    """Largest difference, in levels, between the means of the 4 x 4 pixel phases, over the channels; borders left out."""
+    """Largest difference, in levels, between the means of the 4 x 4 pixel phases, over the channels; borders left
+    out."""
     inner = image[16:-16, 16:-16].astype(np.float64)
     height, width = (length // 4 * 4 for length in inner.shape[:2])
     phases = inner[:height, :width].reshape(height // 4, 4, width // 4, 4, 3).mean((0, 2))
@@ -43,7 +45,8 @@ def test_phase_spread_sees_a_lattice():
 
 
 def border_step(image: np.ndarray) -> float:
-    """Largest difference, in levels, between the mean of the outer 8 rows and of the next 24, over sides and channels."""
+    """Largest difference, in levels, between the mean of the outer 8 rows and of the next 24, over sides and
+    channels."""
     sides = (np.rot90(image, turns).astype(np.float64) for turns in range(4))
     return max(float(np.abs(side[:8].mean((0, 1)) - side[8:32].mean((0, 1))).max()) for side in sides)
 

@@ -16,7 +16,8 @@ __all__ = ["Options", "run"]
 
 @dataclass(frozen=True)
 class Options:
-    """Write the ONNX model of a weights file, with its card beside it as JSON; the model's path goes to standard output.
+    """Write the ONNX model of a weights file, with its card beside it as JSON; the model's path goes to standard
+    output.
 
     Training exports by itself; this does it again, for weights that came another way or a newer faststyle.
     """

@@ -26,7 +26,7 @@ class Options:
 
 def run(options: Options) -> int:
     """Print the card, or the signature of a model without one."""
-    from faststyle.runtime.models import find_model
+    from faststyle.checkpoints import find_model
     from faststyle.runtime.stylizer import Stylizer
 
     path = find_model(options.model)

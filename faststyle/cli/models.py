@@ -20,7 +20,7 @@ class Options:
 
 def run(options: Options) -> int:
     """Print one line a model, from the cards beside them."""
-    from faststyle.runtime.models import list_models
+    from faststyle.checkpoints import list_models
 
     models = list_models()
     if not models:
@@ -32,7 +32,7 @@ def run(options: Options) -> int:
 
 
 def _describe(path: Path) -> str:
-    from faststyle.runtime.models import read_sidecar
+    from faststyle.checkpoints import read_sidecar
 
     try:
         card = read_sidecar(path)

@@ -15,8 +15,9 @@ _FLAG = "--config"
 def expand_config(arguments: Sequence[str]) -> list[str]:
     """The command line with the file's settings before it as flags, save those that it gives itself.
 
-    A key is a flag without its dashes, underscores serving for hyphens; true is the bare flag, a list several values. Flags then pass the
-    same checks as typed ones, so a misspelt key is answered with the nearest flag. Raises ConfigError for a file that is missing or no TOML.
+    A key is a flag without its dashes, underscores serving for hyphens; true is the bare flag, a list several values.
+    Flags then pass the same checks as typed ones, so a misspelt key is answered with the nearest flag. Raises
+    ConfigError for a file that is missing or no TOML.
     """
     given = list(arguments)
     place = next((index for index, text in enumerate(given) if text == _FLAG or text.startswith(_FLAG + "=")), None)

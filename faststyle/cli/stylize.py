@@ -60,7 +60,7 @@ class Options:
 
 def run(options: Options) -> int:
     """Repaint all photos; a broken one in a batch does not stop the others. Returns 1 where one failed."""
-    from faststyle.runtime.models import find_model
+    from faststyle.checkpoints import find_model
     from faststyle.runtime.stylizer import Stylizer
 
     model = find_model(options.model)

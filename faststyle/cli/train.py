@@ -22,7 +22,8 @@ _PLAIN_EVERY = 10.0
 
 @dataclass(frozen=True)
 class Options(TrainConfig):
-    """Learn a painting from a folder of photos; writes NAME.onnx, its weights and its card, and prints the model's path.
+    """Learn a painting from a folder of photos; writes NAME.onnx, its weights and its card, and prints the model's
+    path.
 
     Ctrl-C stops after the step at hand and exports what was learned; --resume goes on from the last checkpoint.
     """

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -12,36 +10,23 @@ from safetensors.torch import save
 
 from faststyle.config import NetConfig
 from faststyle.errors import FaststyleError, ModelError
+from faststyle.files import write_file
 from faststyle.modelcard import ModelCard
 from faststyle.nets.transformer import TransformerNet
 
-__all__ = ["load_net", "save_net", "write_atomic"]
-
-
-def write_atomic(path: str | Path, data: bytes) -> None:
-    """Write a file whole or not at all: to a temporary name in its folder, then renamed."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
+__all__ = ["load_net", "save_net"]
 
 
 def save_net(path: str | Path, net: TransformerNet, card: ModelCard) -> None:
     """Write the net's weights with its card; equal weights and cards give equal bytes."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(net.state_dict().items())}
     data = save(tensors, metadata=card.to_metadata())
-    # The library writes the metadata in an order of chance: sort the JSON header and pad it to 8 bytes, as the format asks.
+    # The library writes the metadata in an order of chance: sort the JSON header and pad it to 8 bytes, as the format
+    # asks.
     length = int.from_bytes(data[:8], "little")
     header = json.dumps(json.loads(data[8 : 8 + length]), sort_keys=True, ensure_ascii=False).encode()
     header += b" " * (-len(header) % 8)
-    write_atomic(path, len(header).to_bytes(8, "little") + header + data[8 + length :])
+    write_file(path, len(header).to_bytes(8, "little") + header + data[8 + length :])
 
 
 def load_net(path: str | Path) -> tuple[TransformerNet, ModelCard]:

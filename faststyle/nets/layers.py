@@ -30,7 +30,8 @@ def reflect_pad(x: Tensor, padding: int, multiple: int = 4, dims: tuple[int, int
 class ConvNorm(nn.Module):
     """Convolution, zero padded to keep the size at stride 1, then instance norm and, if asked, ReLU.
 
-    The convolution has no bias: the norm would take it away again. Shapes: N x in x H x W to N x out x H/stride x W/stride.
+    The convolution has no bias: the norm would take it away again. Shapes: N x in x H x W to N x out x H/stride x
+    W/stride.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, *, stride: int = 1, relu: bool = True) -> None:
@@ -53,7 +54,7 @@ class ResidualBlock(nn.Module):
         self.second = ConvNorm(channels, channels, 3, relu=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.second(self.first(x))
+        return torch.add(x, self.second(self.first(x)))
 
 
 class Upsample(nn.Module):
@@ -67,4 +68,5 @@ class Upsample(nn.Module):
         self.conv = ConvNorm(inputs, outputs, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        x = self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        return x

@@ -19,7 +19,8 @@ class TransformerNet(nn.Module):
 
     Two families share the body of residual blocks at quarter resolution:
 
-    - `lowres` (a, b): 5x5 stride-2 stem 3 to a, 3x3 stride 2 to b, blocks, x2 to a, then a 3x3 convolution to 12 channels
+    - `lowres` (a, b): 5x5 stride-2 stem 3 to a, 3x3 stride 2 to b, blocks, x2 to a, then a 3x3 convolution to 12
+    channels
       that pixel shuffle lays out at full size. No feature map exists at full resolution, where the stock network spends
       a quarter of its time and most of its memory.
     - `johnson` (a, b, c): the network of Johnson et al. 2016 with instance norm (Ulyanov et al. 2016) and nearest
@@ -34,7 +35,9 @@ class TransformerNet(nn.Module):
         self.config = config = config or NetConfig()
         channels = config.channels
         if config.family == "lowres":
-            self.encoder = nn.Sequential(ConvNorm(3, channels[0], 5, stride=2), ConvNorm(channels[0], channels[1], 3, stride=2))
+            self.encoder = nn.Sequential(
+                ConvNorm(3, channels[0], 5, stride=2), ConvNorm(channels[0], channels[1], 3, stride=2)
+            )
             self.decoder = nn.Sequential(Upsample(channels[1], channels[0]))
             self.head = nn.Sequential(nn.Conv2d(channels[0], 12, 3, padding=1), nn.PixelShuffle(2))
         else:

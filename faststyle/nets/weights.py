@@ -30,8 +30,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from faststyle.errors import ConfigError, WeightsError
-from faststyle.nets.files import write_atomic
+from faststyle.errors import ConfigError, WeightsError, WriteError
+from faststyle.files import write_file
 from faststyle.nets.lossnet import LAYERS, LossNetwork
 
 __all__ = ["Progress", "WeightsInfo", "find_weights", "load_weights", "locate"]
@@ -126,9 +126,9 @@ def _resolve(name: str, file: str | Path | None, on_progress: Progress | None) -
         path.parent.mkdir(parents=True, exist_ok=True)
         tensors, source = _fetch(name, on_progress or (lambda source, done, total: None))
         metadata = {"faststyle.network": name, "faststyle.source": source, "faststyle.sha256": _digest(tensors)}
-        write_atomic(path, save(tensors, metadata=metadata))
-    except OSError as error:
-        reason = f"cannot keep the weights in {path.parent} ({error.strerror or error})"
+        write_file(path, save(tensors, metadata=metadata))
+    except (OSError, WriteError) as error:
+        reason = f"cannot keep the weights in {path.parent} ({getattr(error, 'strerror', None) or error})"
         raise WeightsError(f"{reason}: set FASTSTYLE_CACHE to a folder with room to write") from None
     return tensors, WeightsInfo(name, path, path.stat().st_size, source, True)
 

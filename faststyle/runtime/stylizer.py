@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from faststyle.checkpoints import find_model
 from faststyle.errors import FaststyleError, ImageError, ModelError
 from faststyle.images import Picture, encode_image, picture_from_pil, read_image
 from faststyle.modelcard import ModelCard
-from faststyle.runtime.models import find_model
 from faststyle.runtime.networks import network_for, signature
 from faststyle.runtime.session import Provider, gist, open_session
 

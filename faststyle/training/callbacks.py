@@ -47,18 +47,28 @@ class Report(pl.Callback):
         self._first: tuple[float, float] | None = None
         self._rate = _Rate()
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Tensor, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Tensor, batch_idx: int
+    ) -> None:
         assert isinstance(pl_module, StyleTransferSystem) and pl_module.terms is not None
-        self._send(trainer, pl_module, pl_module.terms.scalars(), self._rate.add(len(batch) * trainer.world_size), False)
+        self._send(
+            trainer, pl_module, pl_module.terms.scalars(), self._rate.add(len(batch) * trainer.world_size), False
+        )
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, StyleTransferSystem)
         if not trainer.sanity_checking:
-            losses = {key.removeprefix("val/"): float(value) for key, value in trainer.callback_metrics.items() if key.startswith("val/")}
+            losses = {
+                key.removeprefix("val/"): float(value)
+                for key, value in trainer.callback_metrics.items()
+                if key.startswith("val/")
+            }
             self._send(trainer, pl_module, losses, self._rate.value, True)
             self._rate.pause()
 
-    def _send(self, trainer: pl.Trainer, system: StyleTransferSystem, losses: dict[str, float], rate: float, validation: bool) -> None:
+    def _send(
+        self, trainer: pl.Trainer, system: StyleTransferSystem, losses: dict[str, float], rate: float, validation: bool
+    ) -> None:
         clock = system.clock
         fraction, seconds = clock.progress(trainer.global_step), clock.seconds
         self._first = self._first or (fraction, seconds)
@@ -70,14 +80,17 @@ class Report(pl.Callback):
 class StopOnTime(pl.Callback):
     """Ends the run when the allotted time is over."""
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Tensor, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Tensor, batch_idx: int
+    ) -> None:
         assert isinstance(pl_module, StyleTransferSystem)
         over = pl_module.clock.seconds >= pl_module.config.optim.max_seconds
         trainer.should_stop = trainer.should_stop or trainer.strategy.reduce_boolean_decision(over, all=False)
 
 
 class Board(pl.Callback):
-    """TensorBoard: loss terms, learning rate and images/s; the style image once; a grid of photo | stylized at validations."""
+    """TensorBoard: loss terms, learning rate and images/s; the style image once; a grid of photo | stylized at
+    validations."""
 
     def __init__(self, style_image: Tensor) -> None:
         self._style = style_image
@@ -87,7 +100,9 @@ class Board(pl.Callback):
         if (board := _board(trainer)) is not None:
             board.add_image("style", self._style[0], 0)
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Tensor, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Tensor, batch_idx: int
+    ) -> None:
         assert isinstance(pl_module, StyleTransferSystem) and pl_module.terms is not None
         rate = self._rate.add(len(batch) * trainer.world_size)
         if trainer.global_step % LOG_EVERY == 0 and (board := _board(trainer)) is not None:

@@ -12,8 +12,8 @@ __all__ = ["Clock"]
 class Clock:
     """Progress in [0, 1]: the share of the steps, or of the time where that is further on.
 
-    Without a time limit it is a pure function of the step, which makes an interrupted run repeatable bit for bit. The time
-    that earlier sessions of a resumed run took counts.
+    Without a time limit it is a pure function of the step, which makes an interrupted run repeatable bit for bit. The
+    time that earlier sessions of a resumed run took counts.
     """
 
     def __init__(self, optim: OptimConfig) -> None:

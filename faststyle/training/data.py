@@ -17,10 +17,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from faststyle.config import TrainConfig
 from faststyle.errors import ImageError, TrainingError
-from faststyle.images import list_images, read_image
+from faststyle.images import list_images, read_image, read_size
 from faststyle.training.clock import Clock
 
-__all__ = ["Crop", "CropSampler", "PhotoDataModule", "PhotoCrops", "ValidationPhotos", "usable_photos"]
+__all__ = ["Crop", "CropSampler", "PhotoCrops", "PhotoDataModule", "ValidationPhotos", "usable_photos"]
 
 MIN_SIDE = 64
 """Photos with a shorter side than this are passed over: enlarged, they would teach blur."""
@@ -44,24 +44,27 @@ def usable_photos(folder: str | Path) -> list[Path]:
 
     def fault(path: Path) -> str | None:
         try:
-            with Image.open(path) as image:
-                return None if min(image.size) >= MIN_SIDE else f"only {image.width} x {image.height} pixels"
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            return "unreadable" if isinstance(error, Image.UnidentifiedImageError) else str(error)
+            width, height = read_size(path)
+        except ImageError as error:
+            return str(error)
+        return None if min(width, height) >= MIN_SIDE else f"{path} has only {width} x {height} pixels"
 
     with ThreadPoolExecutor() as pool:
         faults = list(pool.map(fault, paths))
     good = [path for path, problem in zip(paths, faults, strict=True) if problem is None]
-    bad = [f"{path} ({problem})" for path, problem in zip(paths, faults, strict=True) if problem is not None]
+    bad = [problem for problem in faults if problem is not None]
     if not good:
-        raise TrainingError(f"{folder} holds no usable photo of at least {MIN_SIDE} pixels a side: name another with --data")
+        raise TrainingError(
+            f"{folder} holds no usable photo of at least {MIN_SIDE} pixels a side: name another with --data"
+        )
     if bad:
-        _log.warning("%d of %d files are passed over: %s", len(bad), len(paths), ", ".join(bad))
+        _log.warning("%d of %d files are passed over: %s", len(bad), len(paths), "; ".join(bad))
     return good
 
 
 class Crop(NamedTuple):
-    """What to cut: a photo's place in the list, the crop's side in pixels, and the seed of scale, place and mirroring."""
+    """What to cut: a photo's place in the list, the crop's side in pixels, and the seed of scale, place and
+    mirroring."""
 
     photo: int
     size: int
@@ -95,7 +98,9 @@ class PhotoCrops(Dataset[Tensor]):
             except ImageError as error:
                 self._broken.add(place)
                 _log.warning("passed over: %s", error)
-        raise TrainingError("no photo of the folder can be read any more: check the disk, or name another folder with --data")
+        raise TrainingError(
+            "no photo of the folder can be read any more: check the disk, or name another folder with --data"
+        )
 
     @staticmethod
     def _cut(photo: Image.Image, size: int, random: np.random.Generator) -> Image.Image:
@@ -135,11 +140,13 @@ class ValidationPhotos(Dataset[Tensor]):
 class CropSampler:
     """Batches of Crops without end, from a given step on; batch and crop size follow the schedule.
 
-    Which photos and which crops a step sees depends only on the seed, the step and the rank, so that a resumed run meets
-    the very crops that it would have met. Every epoch has an order of its own.
+    Which photos and which crops a step sees depends only on the seed, the step and the rank, so that a resumed run
+    meets the very crops that it would have met. Every epoch has an order of its own.
     """
 
-    def __init__(self, photos: int, config: TrainConfig, clock: Clock, *, step: int = 0, rank: int = 0, ranks: int = 1) -> None:
+    def __init__(
+        self, photos: int, config: TrainConfig, clock: Clock, *, step: int = 0, rank: int = 0, ranks: int = 1
+    ) -> None:
         self._photos, self._optim, self._clock = photos, config.optim, clock
         self._step, self._rank, self._ranks = step, rank, ranks
         self._stride = max(stage.batch for stage in config.optim.stages)
@@ -169,14 +176,15 @@ class PhotoDataModule(pl.LightningDataModule):
         if config.val_data is not None:
             held_out = usable_photos(config.val_data)
         else:
-            # Every k-th photo, so that a folder sorted by subject is held out evenly; a tiny folder keeps all its photos.
+            # Every k-th photo, so that a folder sorted by subject is held out evenly; a tiny folder keeps all its
+            # photos.
             count = min(HELD_OUT, len(self.photos) // 8)
             held_out = self.photos[:: len(self.photos) // count][:count] if count else self.photos[:1]
             if count:
                 self.photos = [path for path in self.photos if path not in set(held_out)]
         self.validation = ValidationPhotos(held_out)
         if not len(self.validation):
-            raise TrainingError(f"none of the validation photos can be read: name others with --val-data")
+            raise TrainingError("none of the validation photos can be read: name others with --val-data")
 
     def train_dataloader(self) -> DataLoader[Tensor]:
         trainer = self.trainer
@@ -185,7 +193,7 @@ class PhotoDataModule(pl.LightningDataModule):
         workers = self._config.trainer.workers
         return DataLoader(
             PhotoCrops(self.photos),
-            batch_sampler=sampler,  # type: ignore[arg-type]
+            batch_sampler=sampler,
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),

@@ -22,6 +22,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
 import faststyle
+from faststyle.checkpoints import find_weights
 from faststyle.config import NETS, TrainConfig
 from faststyle.errors import ConfigError, ModelError, TrainingError
 from faststyle.export import export_onnx
@@ -116,21 +117,27 @@ def _checkpoint(config: TrainConfig, path: Path) -> Path | None:
     """The checkpoint to go on from; refuses to mix two runs."""
     if not config.resume:
         if path.exists():
-            raise TrainingError(f"{path} holds an unfinished run: continue it with --resume, or delete it, or choose another --name")
+            raise TrainingError(
+                f"{path} holds an unfinished run: continue it with --resume, or delete it, or choose another --name"
+            )
         return None
     if not path.exists():
         raise TrainingError(f"{path} does not exist: there is no run to resume; leave --resume out to start one")
     try:
         saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)["faststyle"]["config"]
     except Exception as error:  # torch raises half a dozen kinds for a damaged file
-        raise TrainingError(f"{path} cannot be read ({str(error).splitlines()[0]}): delete it and start again") from None
+        raise TrainingError(
+            f"{path} cannot be read ({str(error).splitlines()[0]}): delete it and start again"
+        ) from None
     now = asdict(config)
     free = {"optim": {"max_steps", "max_time", "learning_rate", "gradient_clip"}}
     for group in ("loss", "optim"):
         for key, value in now[group].items():
             if key not in free.get(group, ()) and saved[group][key] != value:
                 flag = f"--{key.replace('_', '-')}"
-                raise TrainingError(f"the run {config.name} was started with {flag} {saved[group][key]}: resume with the same")
+                raise TrainingError(
+                    f"the run {config.name} was started with {flag} {saved[group][key]}: resume with the same"
+                )
     if saved["net"] != config.net:
         raise TrainingError(f"the run {config.name} was started with --net {saved['net']}: resume with the same")
     return path
@@ -150,12 +157,12 @@ def _net(config: TrainConfig) -> TransformerNet:
         with torch.random.fork_rng():
             torch.manual_seed(config.optim.seed)
             return TransformerNet(NETS[config.net])
-    path = Path(config.init)
-    if not path.exists():
-        path = Path(config.out) / f"{config.init}.safetensors"
+    path = find_weights(config.init)
     net, _ = load_net(path)
     if net.config != NETS[config.net]:
-        raise ModelError(f"{path} holds a net of another shape than --net {config.net}: take the one that it was trained with")
+        raise ModelError(
+            f"{path} holds a net of another shape than --net {config.net}: take the one that it was trained with"
+        )
     return net
 
 
@@ -194,6 +201,7 @@ def _deliver(
     out = Path(config.out)
     weights, model = out / f"{config.name}.safetensors", out / f"{config.name}.onnx"
     if system.trainer.is_global_zero:
+        out.mkdir(parents=True, exist_ok=True)
         save_net(weights, system.net, card)
         export_onnx(weights, model)
     return TrainResult(model, weights, card, finished)

@@ -31,7 +31,9 @@ class StyleTransferSystem(pl.LightningModule):
     Batches are uint8 N x 3 x H x W. The loss network never enters a checkpoint.
     """
 
-    def __init__(self, config: TrainConfig, net: TransformerNet, loss_network: LossNetwork, style_image: Tensor, clock: Clock) -> None:
+    def __init__(
+        self, config: TrainConfig, net: TransformerNet, loss_network: LossNetwork, style_image: Tensor, clock: Clock
+    ) -> None:
         super().__init__()
         self.strict_loading = False  # the loss network's weights are absent from checkpoints
         self.config, self.clock = config, clock
@@ -76,11 +78,18 @@ class StyleTransferSystem(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         optim = self.config.optim
         optimizer = torch.optim.Adam(self.net.parameters(), lr=optim.learning_rate)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: optim.rate_at(step, self.clock.progress(step)))
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: optim.rate_at(step, self.clock.progress(step))
+        )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["faststyle"] = {"config": asdict(self.config), "net": asdict(NETS[self.config.net]), "seconds": self.clock.seconds, "crops": self.crops}
+        checkpoint["faststyle"] = {
+            "config": asdict(self.config),
+            "net": asdict(NETS[self.config.net]),
+            "seconds": self.clock.seconds,
+            "crops": self.crops,
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.clock.restore(checkpoint["faststyle"]["seconds"])
@@ -91,8 +100,8 @@ class StyleTransferSystem(pl.LightningModule):
         where = f"training of {self.config.name} stopped at step {self.global_step}"
         if not math.isfinite(float(terms.total.detach())):
             raise TrainingError(
-                f"{where}: the loss is not a number; the last checkpoint is kept: go on with --resume and a lower --learning-rate"
-                " (or 32-true --precision)"
+                f"{where}: the loss is not a number; the last checkpoint is kept: go on with --resume and a lower"
+                " --learning-rate (or 32-true --precision)"
             )
         extreme = ((stylized < 0.01) | (stylized > 0.99)).float().mean()
         self._suspect = self._suspect + 1 if float(stylized.std()) < FLAT or float(extreme) > 0.95 else 0

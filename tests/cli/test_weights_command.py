@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from faststyle.cli.weights import Options, run
-from faststyle.errors import WeightsError
+from faststyle.errors import FaststyleError, WeightsError
 from faststyle.nets import weights
 
 
@@ -51,5 +51,5 @@ def test_wrong_file_is_our_error(tmp_path: Path) -> None:
 
 def test_missing_torch_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "faststyle.nets.weights", None)
-    with pytest.raises(WeightsError, match=r"pip install 'faststyle-onnx\[train\]'"):
+    with pytest.raises(FaststyleError, match=r"pip install 'faststyle-onnx\[train\]'"):
         run(Options())

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from faststyle.config import NETS
 from faststyle.errors import ModelError
 from faststyle.modelcard import ModelCard
-from faststyle.nets.files import load_net, save_net, write_atomic
+from faststyle.nets.files import load_net, save_net
 from faststyle.nets.transformer import TransformerNet
 
 
@@ -48,13 +48,3 @@ def test_a_file_of_another_kind_is_refused_in_one_line(tmp_path, card, name):
         load_net(tmp_path / f"{name}.safetensors")
     assert f"{name}.safetensors" in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
-    path = tmp_path / "weights"
-    write_atomic(path, b"old")
-    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError("No space left on device")))
-    with pytest.raises(OSError, match="No space"):
-        write_atomic(path, b"new")
-    assert [item.name for item in tmp_path.iterdir()] == ["weights"]
-    assert path.read_bytes() == b"old"

@@ -18,7 +18,9 @@ def test_features_are_torchvisions(name):
     relus = [layer for layer in LAYERS[name] if layer.startswith("relu")]
     image = torch.rand(1, 3, 32, 32)
     found = LossNetwork(relus, weights, name=name)(image)
-    x = (image - torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)) / torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
+    x = (image - torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)) / torch.tensor([0.229, 0.224, 0.225]).view(
+        1, 3, 1, 1
+    )
     expected = []
     for layer in reference.features:
         # torchvision's ReLUs work in place; the loss network's must not, or conv1_1 would turn into relu1_1.
@@ -57,7 +59,12 @@ def test_it_has_no_state_to_save():
 
 @pytest.mark.parametrize(
     ("layers", "name", "message"),
-    [(["relu4_4"], "vgg16", "did you mean relu4_"), (["block"], "vgg16", "it has conv1_1"), ([], "vgg16", "at least one"), (["relu1_1"], "vgg13", "vgg16")],
+    [
+        (["relu4_4"], "vgg16", "did you mean relu4_"),
+        (["block"], "vgg16", "it has conv1_1"),
+        ([], "vgg16", "at least one"),
+        (["relu1_1"], "vgg13", "vgg16"),
+    ],
 )
 def test_unknown_names_are_answered_with_what_there_is(layers, name, message):
     with pytest.raises(ConfigError, match=message):

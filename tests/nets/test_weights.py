@@ -155,8 +155,13 @@ def test_damaged_cache_is_fetched_again(
     assert not caplog.records
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs a path that cannot be a folder")
-def test_cache_that_cannot_be_written_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_cache_that_cannot_be_written_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tensors: dict[str, Tensor]
+) -> None:
+    torchvision_serves(monkeypatch, torchvision_file(tmp_path / "host", tensors).as_uri())
+    locate("vgg16").mkdir(parents=True)
+    with pytest.raises(WeightsError, match=r"cannot keep the weights in .*cache .*FASTSTYLE_CACHE"):
+        load_weights("vgg16")
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("FASTSTYLE_CACHE", str(tmp_path / "file" / "cache"))
     with pytest.raises(WeightsError, match=r"cannot keep the weights in .*file/cache .*FASTSTYLE_CACHE"):

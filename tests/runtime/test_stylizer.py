@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper
 from PIL import ExifTags, Image, ImageCms
 
-from faststyle import ModelCard, Stylizer
+from faststyle import ModelCard, Stylizer, checkpoints
 from faststyle.errors import ImageError, ModelError
 from faststyle.images import Picture
-from faststyle.runtime import models
 
 Pixels = NDArray[np.uint8]
 
@@ -44,7 +43,7 @@ def test_card_provider_and_signature(stylizer: Stylizer, card: ModelCard) -> Non
 
 
 def test_model_by_path_bytes_and_name(negative: Path, pixels: Pixels, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models, "list_models", lambda: {"negative": negative})
+    monkeypatch.setattr(checkpoints, "_named", lambda suffix: {"negative": negative})
     for model in (negative, str(negative), negative.read_bytes(), "negative"):
         assert np.array_equal(Stylizer(model)(pixels), 255 - pixels)
 

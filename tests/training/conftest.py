@@ -20,7 +20,9 @@ def random_vgg(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A file with random VGG-16 features in torchvision's layout."""
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("vgg") / "vgg16.pth"
-    torch.save({key: value for key, value in vgg16(weights=None).state_dict().items() if key.startswith("features.")}, path)
+    torch.save(
+        {key: value for key, value in vgg16(weights=None).state_dict().items() if key.startswith("features.")}, path
+    )
     return str(path)
 
 

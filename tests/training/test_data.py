@@ -24,7 +24,7 @@ def test_photos_are_found_recursively_and_the_rest_is_listed_once(photos, caplog
         assert len(usable_photos(photos)) == 9
     assert len(caplog.records) == 1
     message = caplog.records[0].getMessage()
-    assert "2 of 11" in message and "text.jpg (unreadable)" in message and "tiny.png (only 20 x 90" in message
+    assert "2 of 11" in message and "text.jpg is no picture" in message and "tiny.png has only 20 x 90" in message
 
 
 def test_a_folder_without_usable_photos_is_refused(tmp_path):

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from faststyle import checkpoints
+from faststyle.checkpoints import find_model, find_weights, list_models, read_sidecar
 from faststyle.errors import ModelError
 from faststyle.modelcard import ModelCard
-from faststyle.runtime import models
-from faststyle.runtime.models import find_model, list_models, read_sidecar
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path
         path.parent.mkdir(parents=True, exist_ok=True)
         path.with_suffix(".onnx").touch()
     monkeypatch.chdir(here)
-    monkeypatch.setattr(models, "_SOURCE_CHECKOUT", checkout)
+    monkeypatch.setattr(checkpoints, "_SOURCE_CHECKOUT", checkout)
     return here, checkout
 
 
@@ -49,16 +49,23 @@ def test_a_near_miss_is_answered_with_a_suggestion(folders: tuple[Path, Path], n
     assert str(error.value) == f"there is no model {name}: did you mean starry?"
 
 
+def test_weights_are_found_likewise(folders: tuple[Path, Path]) -> None:
+    (folders[0] / "checkpoints/starry.safetensors").touch()
+    assert find_weights("starry") == Path("checkpoints/starry.safetensors")
+    with pytest.raises(ModelError, match="there is no weights file stary: did you mean starry"):
+        find_weights("stary")
+
+
 def test_a_name_that_is_far_off_is_answered_with_the_list(folders: tuple[Path, Path]) -> None:
     with pytest.raises(ModelError) as error:
         find_model("kandinsky")
-    assert "take one of starry, wave, or the path of an .onnx file" in str(error.value)
+    assert "take one of starry, wave, or the path of a file .onnx" in str(error.value)
 
 
 def test_without_any_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(models, "_SOURCE_CHECKOUT", tmp_path)
-    with pytest.raises(ModelError, match=r"there is no model starry: name the path of an \.onnx file"):
+    monkeypatch.setattr(checkpoints, "_SOURCE_CHECKOUT", tmp_path)
+    with pytest.raises(ModelError, match=r"there is no model starry: name the path of a file \.onnx"):
         find_model("starry")
 
 
