@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import Positional, arg
 
 from faststyle.cli.console import StatusLine, needs
+from faststyle.cli.weights import fetch
 from faststyle.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def run(options: Options) -> int:
     with needs("train"):
         from faststyle.training.run import fit
     config = TrainConfig(**{item.name: getattr(options, item.name) for item in fields(TrainConfig)})
+    fetch(config.loss.loss_network, config.loss_weights)
     display = _Display()
     try:
         result = fit(config, display.show)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
 from tyro.conf import arg
@@ -27,6 +28,12 @@ class Options:
 
 def run(options: Options) -> int:
     """Print the path, and on standard error size, source and digest."""
+    print(fetch(options.network, options.file))
+    return 0
+
+
+def fetch(network: str, file: str | None) -> Path:
+    """The path of the loss network's weights, fetched with a bar if they are missing."""
     with needs("train"):
         from faststyle.nets.weights import find_weights
     line, last = StatusLine(), ""
@@ -41,10 +48,9 @@ def run(options: Options) -> int:
         last = plain
 
     try:
-        info = find_weights(options.network, options.file, show)
+        info = find_weights(network, file, show)
     finally:
         line.clear()
     digest = "digest ok" if info.verified else "no digest to check, shapes ok"
     line.say(f"{info.network}: {info.size / 1e6:.1f} MB from {info.source}, {digest}")
-    print(info.path)
-    return 0
+    return info.path

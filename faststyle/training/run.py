@@ -24,7 +24,7 @@ from torch import Tensor
 import faststyle
 from faststyle.checkpoints import find_weights
 from faststyle.config import NETS, TrainConfig
-from faststyle.errors import ConfigError, ModelError, TrainingError
+from faststyle.errors import ConfigError, ModelError, TrainingError, WriteError
 from faststyle.export import export_onnx
 from faststyle.images import read_image
 from faststyle.modelcard import ModelCard, Style
@@ -69,6 +69,7 @@ def fit(config: TrainConfig, on_progress: Callable[[Progress], None] | None = No
     judge = LossNetwork((*loss.style_layers, loss.content_layer), weights, name=loss.loss_network)
     system = StyleTransferSystem(config, net, judge, style_image, clock)
 
+    _claim(Path(config.out))
     callbacks: list[pl.Callback] = [StopOnTime(), Board(style_image)]
     if on_progress is not None:
         callbacks.append(Report(on_progress))
@@ -143,6 +144,16 @@ def _checkpoint(config: TrainConfig, path: Path) -> Path | None:
     return path
 
 
+def _claim(folder: Path) -> None:
+    """Make the folder for the results now: hours later would be late to learn that it cannot be written to."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".faststyle-trial.tmp").touch()
+        (folder / ".faststyle-trial.tmp").unlink()
+    except OSError as error:
+        raise WriteError(f"{folder} cannot be written to ({error.strerror}): name another folder with --out") from None
+
+
 def _style_image(config: TrainConfig) -> Tensor:
     """The painting as 1 x 3 x H x W in [0, 1], its short side scaled to `style_size`."""
     image = Image.fromarray(read_image(config.style).rgb)
@@ -201,7 +212,6 @@ def _deliver(
     out = Path(config.out)
     weights, model = out / f"{config.name}.safetensors", out / f"{config.name}.onnx"
     if system.trainer.is_global_zero:
-        out.mkdir(parents=True, exist_ok=True)
         save_net(weights, system.net, card)
         export_onnx(weights, model)
     return TrainResult(model, weights, card, finished)

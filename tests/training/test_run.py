@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from faststyle.config import LossConfig
-from faststyle.errors import ConfigError, FaststyleError, ModelError, TrainingError
+from faststyle.errors import ConfigError, FaststyleError, ModelError, TrainingError, WriteError
 from faststyle.modelcard import ModelCard
 from faststyle.runtime.stylizer import Stylizer
 from faststyle.training.callbacks import Progress
@@ -129,7 +129,7 @@ def test_not_a_number_stops_the_run_and_keeps_the_checkpoint(settings, tmp_path,
     kept = torch.load(tmp_path / "runs" / "nan" / "last.ckpt", weights_only=True)
     assert kept["global_step"] == 4
     assert all(torch.isfinite(value).all() for value in kept["state_dict"].values())
-    assert not (tmp_path / "out").exists()
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_a_flat_output_stops_the_run(settings, monkeypatch):
@@ -161,6 +161,13 @@ def test_a_style_that_is_no_image_is_refused(settings, tmp_path):
     (tmp_path / "style.jpg").write_text("no picture")
     with pytest.raises(FaststyleError, match=r"style\.jpg"):
         fit(settings(style=str(tmp_path / "style.jpg")))
+
+
+def test_an_output_folder_that_cannot_be_written_to_is_refused_before_the_training(settings, tmp_path):
+    (tmp_path / "out").write_text("a file in its place")
+    with pytest.raises(WriteError, match="--out"):
+        fit(settings())
+    assert not (tmp_path / "runs").exists()
 
 
 def test_two_runs_are_not_mixed(settings, tmp_path):
