@@ -13,7 +13,7 @@ _FLAG = "--config"
 
 
 def expand_config(arguments: Sequence[str]) -> list[str]:
-    """The command line with the file's settings before it as flags, save those that it gives itself.
+    """The command line followed by the file's settings as flags, save those that it gives itself.
 
     A key is a flag without its dashes, underscores serving for hyphens; true is the bare flag, a list several values.
     Flags then pass the same checks as typed ones, so a misspelt key is answered with the nearest flag. Raises
@@ -41,4 +41,4 @@ def expand_config(arguments: Sequence[str]) -> list[str]:
             continue
         values = value if isinstance(value, list) else [] if value is True else [value]
         flags += [flag, *map(str, values)]
-    return flags + given
+    return given + flags  # before them, a list would take in the positional arguments

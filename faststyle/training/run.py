@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 
 import faststyle
@@ -72,7 +73,7 @@ def fit(config: TrainConfig, on_progress: Callable[[Progress], None] | None = No
     _claim(Path(config.out))
     callbacks: list[pl.Callback] = [StopOnTime(), Board(style_image)]
     if on_progress is not None:
-        callbacks.append(Report(on_progress))
+        callbacks.append(Report(rank_zero_only(on_progress)))
     callbacks.append(
         ModelCheckpoint(folder, "last", every_n_train_steps=config.checkpoint_every, enable_version_counter=False)
     )
