@@ -74,7 +74,7 @@ class LossConfig:
     """Layer of the loss network whose features hold the photo's content."""
     style_layers: tuple[str, ...] = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
     """Layers of the loss network whose Gram matrices hold the style."""
-    lattice_weight: float = 300.0
+    lattice_weight: float = 1000.0
     """Weight of the lattice loss, which forbids patterns locked to the network's own 4-pixel grid."""
     tv_weight: float = 0.0
     """Weight of total variation; the lattice loss and the padding make it unnecessary."""

@@ -124,7 +124,6 @@ HOW: dict[str, Callable[[Shell, Path, str], None]] = {
     "python data/fetch_coco.py": coco,
     "tensorboard": tensorboard,
     "python": as_printed,
-    "faststyle": as_printed,
 }
 
 

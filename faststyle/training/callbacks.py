@@ -15,7 +15,7 @@ from torch.utils.data import default_collate
 
 from faststyle.training.system import StyleTransferSystem
 
-__all__ = ["Board", "Progress", "Report", "StopOnTime"]
+__all__ = ["Board", "Progress", "Report", "StopOnTime", "validation_losses"]
 
 GRID = 4
 """Validation photos shown in the picture grid."""
@@ -58,12 +58,7 @@ class Report(pl.Callback):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, StyleTransferSystem)
         if not trainer.sanity_checking:
-            losses = {
-                key.removeprefix("val/"): float(value)
-                for key, value in trainer.callback_metrics.items()
-                if key.startswith("val/")
-            }
-            self._send(trainer, pl_module, losses, self._rate.value, True)
+            self._send(trainer, pl_module, validation_losses(trainer), self._rate.value, True)
             self._rate.pause()
 
     def _send(
@@ -122,6 +117,12 @@ class Board(pl.Callback):
         with torch.no_grad():
             rows = torch.cat([photos, pl_module(photos)], dim=3)
         board.add_image("photo | stylized", torch.cat(list(rows), dim=1), trainer.global_step)
+
+
+def validation_losses(trainer: pl.Trainer) -> dict[str, float]:
+    """The loss terms of the last validation, averaged over its photos."""
+    metrics = trainer.callback_metrics.items()
+    return {key.removeprefix("val/"): float(value) for key, value in metrics if key.startswith("val/")}
 
 
 class _Rate:

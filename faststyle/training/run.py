@@ -33,7 +33,7 @@ from faststyle.nets.files import load_net, save_net
 from faststyle.nets.lossnet import LossNetwork
 from faststyle.nets.transformer import TransformerNet
 from faststyle.nets.weights import load_weights
-from faststyle.training.callbacks import Board, Progress, Report, StopOnTime
+from faststyle.training.callbacks import Board, Progress, Report, StopOnTime, validation_losses
 from faststyle.training.clock import Clock
 from faststyle.training.data import PhotoDataModule
 from faststyle.training.system import StyleTransferSystem
@@ -64,7 +64,7 @@ def fit(config: TrainConfig, on_progress: Callable[[Progress], None] | None = No
     style_image = _style_image(config)
     clock = Clock(config.optim)
     photos = PhotoDataModule(config, clock)
-    net = _net(config)
+    net, parent = _net(config)
     loss = config.loss
     weights = load_weights(loss.loss_network, config.loss_weights)
     judge = LossNetwork((*loss.style_layers, loss.content_layer), weights, name=loss.loss_network)
@@ -101,8 +101,9 @@ def fit(config: TrainConfig, on_progress: Callable[[Progress], None] | None = No
         clock.start()
         trainer.fit(system, photos, ckpt_path=checkpoint)
         finished = clock.progress(trainer.global_step) >= 1.0
-        metrics = trainer.validate(system, photos, verbose=False)[0]
-    result = _deliver(config, system, photos, trainer.global_step, metrics, finished)
+        if system.validated_at != trainer.global_step:
+            trainer.validate(system, photos, verbose=False)
+    result = _deliver(config, system, photos, parent, finished)
     if finished:
         (folder / "last.ckpt").unlink(missing_ok=True)
     return result
@@ -163,23 +164,23 @@ def _style_image(config: TrainConfig) -> Tensor:
     return torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)[None].float() / 255
 
 
-def _net(config: TrainConfig) -> TransformerNet:
-    """A fresh net, or the one that --init names."""
+def _net(config: TrainConfig) -> tuple[TransformerNet, ModelCard | None]:
+    """A fresh net, or the one that --init names with its card."""
     if config.init is None:
         with torch.random.fork_rng():
             torch.manual_seed(config.optim.seed)
-            return TransformerNet(NETS[config.net])
+            return TransformerNet(NETS[config.net]), None
     path = find_weights(config.init)
-    net, _ = load_net(path)
+    net, card = load_net(path)
     if net.config != NETS[config.net]:
         raise ModelError(
             f"{path} holds a net of another shape than --net {config.net}: take the one that it was trained with"
         )
-    return net
+    return net, card
 
 
 def _deliver(
-    config: TrainConfig, system: StyleTransferSystem, photos: PhotoDataModule, steps: int, metrics: Any, finished: bool
+    config: TrainConfig, system: StyleTransferSystem, photos: PhotoDataModule, parent: ModelCard | None, finished: bool
 ) -> TrainResult:
     """Write weights, card and the checked model."""
     style = Style(
@@ -192,11 +193,13 @@ def _deliver(
     optim = config.optim
     training = {
         "photos": len(photos.photos),
-        "steps": steps,
+        "steps": system.trainer.global_step,
         "crops": system.crops,
         "seconds": round(system.clock.seconds),
         "finished": finished,
-        "init": Path(config.init).stem if config.init else None,
+        "init": parent.name if parent else None,
+        "init_steps": _total(parent, "steps"),
+        "init_seconds": _total(parent, "seconds"),
         "learning_rate": optim.learning_rate,
         "crop_schedule": list(optim.crops),
         "seed": optim.seed,
@@ -207,7 +210,7 @@ def _deliver(
         net=asdict(system.net.config),
         loss=asdict(config.loss),
         training=training,
-        metrics={name: round(float(value), 5) for name, value in sorted(metrics.items())},
+        metrics={name: round(value, 5) for name, value in sorted(validation_losses(system.trainer).items())},
         versions={"faststyle": faststyle.__version__, "torch": torch.__version__.split("+")[0]},
     )
     out = Path(config.out)
@@ -216,6 +219,11 @@ def _deliver(
         save_net(weights, system.net, card)
         export_onnx(weights, model)
     return TrainResult(model, weights, card, finished)
+
+
+def _total(parent: ModelCard | None, key: str) -> int:
+    """Steps or seconds that went into the weights a run started from, those of their own start included."""
+    return int(parent.training.get(key, 0) + parent.training.get(f"init_{key}", 0)) if parent else 0
 
 
 @contextmanager

@@ -40,6 +40,7 @@ class StyleTransferSystem(pl.LightningModule):
         self.net, self.loss_network = net, loss_network
         self.crops = 0
         self.terms: LossTerms | None = None
+        self.validated_at = -1
         self._suspect = 0
         with torch.no_grad():
             for layer, features in loss_network(style_image, config.loss.style_layers).items():
@@ -74,6 +75,9 @@ class StyleTransferSystem(pl.LightningModule):
         terms, _ = self.judge(batch.float() / 255)
         values = {f"val/{name}": value for name, value in terms.scalars().items()}
         self.log_dict(values, on_epoch=True, batch_size=len(batch), sync_dist=True)
+
+    def on_validation_end(self) -> None:
+        self.validated_at = self.trainer.global_step
 
     def configure_optimizers(self) -> Any:
         optim = self.config.optim
