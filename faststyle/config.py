@@ -40,6 +40,8 @@ class NetConfig:
     """Residual blocks at quarter resolution."""
     padding: int = 32
     """Pixels by which the image is mirrored outwards before the first layer; cropped away at the end."""
+    dither: float = 2.0
+    """Levels (of 255) of fixed noise added to the input: strokes grow from it where a photo is perfectly flat."""
 
     def __post_init__(self) -> None:
         wanted = {"lowres": 2, "johnson": 3}
@@ -49,6 +51,7 @@ class NetConfig:
             f"a {self.family} net takes {wanted[self.family]} channel counts of at least 1, not {self.channels}",
         )
         _require(self.blocks >= 0, f"blocks must be 0 or more, not {self.blocks}")
+        _require(self.dither >= 0, f"dither must be 0 or more, not {self.dither}")
         _require(self.padding >= 0 and self.padding % 4 == 0, f"padding must be a multiple of 4, not {self.padding}")
 
 
@@ -57,7 +60,7 @@ NETS: dict[str, NetConfig] = {
     "fast": NetConfig(channels=(16, 32), blocks=3),
     "base": NetConfig(channels=(16, 48), blocks=4),
     "quality": NetConfig(channels=(24, 64), blocks=5),
-    "johnson": NetConfig(family="johnson", channels=(32, 64, 128), blocks=5, padding=40),
+    "johnson": NetConfig(family="johnson", channels=(32, 64, 128), blocks=5, padding=40, dither=0.0),
 }
 """Named shapes, smallest first; `johnson` is the stock network of 2016 (9x9 ends, 1.68 M parameters)."""
 

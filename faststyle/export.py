@@ -23,7 +23,7 @@ from faststyle.errors import ModelError
 from faststyle.files import write_file
 from faststyle.modelcard import ModelCard
 from faststyle.nets.files import load_net
-from faststyle.nets.layers import ConvNorm, ResidualBlock, Upsample
+from faststyle.nets.layers import DITHER_SIZE, ConvNorm, ResidualBlock, Upsample
 from faststyle.nets.transformer import STRIDE, TransformerNet
 from faststyle.runtime.stylizer import Stylizer
 
@@ -136,6 +136,8 @@ class _Graph:
             x = self.op("Gather", [x, self._mirrored(size, total, padding)], axis=axis)
         x = self.op("Cast", [self.op("Transpose", [x], perm=[0, 3, 1, 2])], to=TensorProto.FLOAT)
         x = self.op("Sub", [self.op("Mul", [x, self.floats(1 / 255)]), self.floats(0.5)])
+        if net.config.dither:
+            x = self.op("Add", [x, self._repeated(self.tensor("dither", net.dither.cpu().numpy()), padded)])
         for part in (net.encoder, net.body, net.decoder):
             x = self.emit(part, x)
         x = self.op("Sigmoid", [self.emit(net.head[0], x)])
@@ -196,6 +198,14 @@ class _Graph:
         position = self.op("Abs", [self.op("Range", bounds)])
         wave = self.op("Mod", [position, self.op("Mul", [peak, self.ints([2])])])
         return self.op("Sub", [peak, self.op("Abs", [self.op("Sub", [wave, peak])])])
+
+    def _repeated(self, pattern: str, padded: list[str]) -> str:
+        """`repeat_pattern`: the pattern's rows and columns taken over and over."""
+        for axis, total in enumerate(padded):
+            bounds = [self._scalar(vector) for vector in (self.ints([0]), total, self.ints([1]))]
+            index = self.op("Mod", [self.op("Range", bounds), self.ints([DITHER_SIZE])])
+            pattern = self.op("Gather", [pattern, index], axis=axis)
+        return pattern
 
     def _scalar(self, vector: str) -> str:
         return self.op("Squeeze", [vector])

@@ -76,6 +76,17 @@ def test_no_bands_along_the_borders(pairs):
     assert [border_step(after) - border_step(before) for before, after in pairs] < [25.0] * len(pairs)
 
 
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("level", [0, 255])
+def test_no_flat_patches(name, level):
+    # Half of the picture is a photo, the other half a perfectly flat background: strokes grow there too.
+    picture = np.full((256, 512, 3), level, np.uint8)
+    picture[:, :256] = photo("astronaut.png")[:256, :256]
+    background = Stylizer(SHIPPED / f"{name}.onnx", provider="cpu")(picture)[32:-32, 320:-32].astype(float)
+    blocks = background.reshape(12, 16, 10, 16, 3)
+    assert blocks.std((1, 3)).mean() > 4
+
+
 def test_the_photo_is_readable_and_repainted(pairs):
     for before, after in pairs:
         assert after.shape == before.shape

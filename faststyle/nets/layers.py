@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["ConvNorm", "ResidualBlock", "Upsample", "reflect_pad"]
+__all__ = ["ConvNorm", "ResidualBlock", "Upsample", "dither_pattern", "reflect_pad", "repeat_pattern"]
 
 
 def reflect_pad(x: Tensor, padding: int, multiple: int = 4, dims: tuple[int, int] = (2, 3)) -> Tensor:
@@ -25,6 +26,28 @@ def reflect_pad(x: Tensor, padding: int, multiple: int = 4, dims: tuple[int, int
         index = peak - ((position.abs() % (2 * peak)) - peak).abs() if peak else position * 0
         x = x.index_select(dim, index)
     return x
+
+
+DITHER_SIZE = 64
+"""Side of the square of noise that `dither_pattern` repeats."""
+
+
+def dither_pattern(levels: float) -> Tensor:
+    """Fixed white noise, uniform in +- `levels` / 255: 64 x 64, the same on every machine.
+
+    A convolutional net maps a perfectly flat area to a flat one, whatever it has learned: a black or white background
+    would stay a grey patch amid the strokes. Noise of two levels, which nobody sees, is enough for strokes to grow.
+    """
+    # RandomState's stream is frozen by numpy's policy, that of the newer generators is not.
+    noise = np.random.RandomState(0).uniform(-1, 1, (DITHER_SIZE, DITHER_SIZE))
+    return torch.from_numpy(noise * levels / 255).float()
+
+
+def repeat_pattern(pattern: Tensor, height: int, width: int) -> Tensor:
+    """The pattern laid side by side from the upper left corner on: height x width."""
+    rows = torch.arange(height, device=pattern.device) % pattern.shape[0]
+    columns = torch.arange(width, device=pattern.device) % pattern.shape[1]
+    return pattern[rows][:, columns]
 
 
 class ConvNorm(nn.Module):

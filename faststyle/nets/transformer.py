@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from faststyle.config import NetConfig
-from faststyle.nets.layers import ConvNorm, ResidualBlock, Upsample, reflect_pad
+from faststyle.nets.layers import ConvNorm, ResidualBlock, Upsample, dither_pattern, reflect_pad, repeat_pattern
 
 __all__ = ["TransformerNet"]
 
@@ -30,6 +30,8 @@ class TransformerNet(nn.Module):
     zeros. Johnson et al. mirror the input by 40 and use unpadded residual blocks.
     """
 
+    dither: Tensor
+
     def __init__(self, config: NetConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or NetConfig()
@@ -50,6 +52,8 @@ class TransformerNet(nn.Module):
             self.head = nn.Sequential(nn.Conv2d(channels[0], 3, 9, padding=4))
         self.body = nn.Sequential(*(ResidualBlock(channels[-1]) for _ in range(config.blocks)))
 
+        self.register_buffer("dither", dither_pattern(config.dither), persistent=False)
+
     def forward(self, image: Tensor) -> Tensor:
         height, width = image.shape[2:]
         stylized = self.paint(reflect_pad(image, self.config.padding, STRIDE))
@@ -59,4 +63,7 @@ class TransformerNet(nn.Module):
     def paint(self, padded: Tensor) -> Tensor:
         """Repaint a picture that is already padded: N x 3 x H x W in [0, 1], H and W multiples of 4."""
         # Centred input keeps the zeros of the inner padding at mid-grey; the sigmoid bounds the output by construction.
-        return F.sigmoid(self.head(self.decoder(self.body(self.encoder(padded - 0.5)))))
+        x = padded - 0.5
+        if self.config.dither:
+            x = x + repeat_pattern(self.dither, x.shape[2], x.shape[3])
+        return F.sigmoid(self.head(self.decoder(self.body(self.encoder(x)))))

@@ -26,6 +26,8 @@ MIN_SIDE = 64
 """Photos with a shorter side than this are passed over: enlarged, they would teach blur."""
 LARGEST_SIDE = 512
 """Upper end of the scale range: a crop's photo is scaled to a short side between the crop's size and this."""
+FLAT_SHARE = 0.125
+"""Share of crops that get a perfectly flat rectangle: flat backgrounds are rare among photos, common in use."""
 HELD_OUT = 16
 """Most photos held out for validation where no folder is named."""
 VAL_SIZE = 256
@@ -111,6 +113,10 @@ class PhotoCrops(Dataset[Tensor]):
         scale_x, scale_y = photo.width / width, photo.height / height
         box = (left * scale_x, top * scale_y, (left + size) * scale_x, (top + size) * scale_y)
         crop = photo.resize((size, size), Image.Resampling.BICUBIC, box, reducing_gap=3.0)
+        if random.random() < FLAT_SHARE:
+            left, top, right, bottom = (*random.integers(0, size // 2, 2), *random.integers(size // 2, size, 2))
+            colour = tuple(int(level) for level in random.choice([0, 255, random.integers(256)], 3))
+            crop.paste(colour, (int(left), int(top), int(right), int(bottom)))
         return crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if random.random() < 0.5 else crop
 
 

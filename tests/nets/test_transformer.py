@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from faststyle.config import NETS
-from faststyle.nets.layers import reflect_pad
+from faststyle.config import NETS, NetConfig
+from faststyle.nets.layers import dither_pattern, reflect_pad, repeat_pattern
 from faststyle.nets.transformer import TransformerNet
 
 
@@ -41,6 +41,30 @@ def test_reflect_pad_mirrors_again_where_the_picture_is_small():
 
 def test_reflect_pad_fills_up_to_the_multiple():
     assert reflect_pad(torch.rand(1, 3, 21, 30), 32, multiple=4).shape == (1, 3, 88, 96)
+
+
+def test_the_dither_is_the_same_everywhere_and_unseen():
+    pattern = dither_pattern(2.0)
+    assert pattern.shape == (64, 64) and pattern.abs().max() <= 2 / 255
+    assert pattern.mean().abs() < 1e-4
+    # The first values of numpy's frozen RandomState(0): another stream would change every shipped model.
+    assert torch.allclose(pattern[0, :3] * 255 / 2, torch.tensor([0.09762701, 0.43037873, 0.20552675]))
+
+
+def test_the_dither_repeats():
+    pattern = torch.arange(6.0).view(2, 3)
+    assert repeat_pattern(pattern, 3, 5).tolist() == [[0, 1, 2, 0, 1], [3, 4, 5, 3, 4], [0, 1, 2, 0, 1]]
+
+
+def test_strokes_can_grow_in_a_flat_photo():
+    torch.manual_seed(0)
+    flat = torch.zeros(1, 3, 96, 96)
+    with torch.no_grad():
+        grown = TransformerNet(NETS["nano"])(flat)[:, :, 24:72, 24:72]
+        still = TransformerNet(NetConfig(channels=(8, 16), blocks=3, dither=0))(flat)[:, :, 44:52, 44:52]
+    assert grown.std((2, 3)).min() > 0.01
+    # Without it a flat photo repeats one 4 x 4 cell.
+    assert torch.allclose(still[:, :, :4, :4], still[:, :, 4:, 4:], atol=1e-4)
 
 
 def test_every_parameter_learns():
