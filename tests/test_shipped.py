@@ -73,7 +73,8 @@ def test_no_lattice(pairs):
 
 def test_no_bands_along_the_borders(pairs):
     # A flat photo has nothing at its borders: whatever shows there is the network's doing.
-    assert [border_step(after) - border_step(before) for before, after in pairs] < [25.0] * len(pairs)
+    for before, after in pairs:
+        assert border_step(after) - border_step(before) < 25
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -87,10 +88,15 @@ def test_no_flat_patches(name, level):
     assert blocks.std((1, 3)).mean() > 4
 
 
+def brightness(image: np.ndarray) -> np.ndarray:
+    """Means of 8 x 8 pixels: at the scale of things, not of strokes."""
+    height, width = (length // 8 for length in image.shape[:2])
+    return image[: height * 8, : width * 8].reshape(height, 8, width, 8, 3).mean((1, 3, 4)).ravel()
+
+
 def test_the_photo_is_readable_and_repainted(pairs):
     for before, after in pairs:
         assert after.shape == before.shape
-        grey, painted = before.mean(-1).ravel(), after.mean(-1).ravel()
-        assert np.corrcoef(grey, painted)[0, 1] > 0.5
+        assert np.corrcoef(brightness(before), brightness(after))[0, 1] > 0.5
         assert np.abs(before.astype(int) - after).mean() > 10
-        assert 0.0 <= (painted > 250).mean() < 0.05 and after.std() > 25
+        assert (after > 250).mean() < 0.05 and after.std() > 25
