@@ -206,7 +206,7 @@ class TrainConfig:
     init: str | None = None
     """Weights to start from: a .safetensors file, or the name of a style in checkpoints."""
     val_data: str | None = None
-    """Folder of validation photos; by default up to 16 of the photos are held out."""
+    """Folder of validation photos, of which up to 32 are used; by default up to 16 of the photos are held out."""
     out: str = "checkpoints"
     """Folder for the finished weights, card and ONNX model."""
     runs: str = "runs"

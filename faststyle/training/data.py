@@ -30,6 +30,8 @@ FLAT_SHARE = 0.125
 """Share of crops that get a perfectly flat rectangle: flat backgrounds are rare among photos, common in use."""
 HELD_OUT = 16
 """Most photos held out for validation where no folder is named."""
+VALIDATION = 32
+"""Most photos of a named folder that are used: each validation judges them all."""
 VAL_SIZE = 256
 
 _log = logging.getLogger("faststyle")
@@ -180,14 +182,11 @@ class PhotoDataModule(pl.LightningDataModule):
         self._config, self._clock = config, clock
         self.photos = usable_photos(config.data)
         if config.val_data is not None:
-            held_out = usable_photos(config.val_data)
+            held_out = _spread(usable_photos(config.val_data), VALIDATION)
         else:
-            # Every k-th photo, so that a folder sorted by subject is held out evenly; a tiny folder keeps all its
-            # photos.
-            count = min(HELD_OUT, len(self.photos) // 8)
-            held_out = self.photos[:: len(self.photos) // count][:count] if count else self.photos[:1]
-            if count:
-                self.photos = [path for path in self.photos if path not in set(held_out)]
+            held_out = _spread(self.photos, min(HELD_OUT, len(self.photos) // 8))
+            self.photos = [path for path in self.photos if path not in set(held_out)]
+            held_out = held_out or self.photos[:1]  # a tiny folder keeps all its photos to learn from
         self.validation = ValidationPhotos(held_out)
         if not len(self.validation):
             raise TrainingError("none of the validation photos can be read: name others with --val-data")
@@ -207,6 +206,11 @@ class PhotoDataModule(pl.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Tensor]:
         return DataLoader(self.validation, batch_size=4)
+
+
+def _spread(paths: list[Path], count: int) -> list[Path]:
+    """At most `count` of the paths, evenly spread, since folders are often sorted by subject."""
+    return paths[:: max(1, len(paths) // count)][:count] if count else []
 
 
 def _tensor(image: Image.Image) -> Tensor:

@@ -79,34 +79,49 @@ def fit(config: TrainConfig, on_progress: Callable[[Progress], None] | None = No
     )
     # Lightning's own bar, summary and banners are for its own users; ours hear of a run through on_progress.
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    trainer = pl.Trainer(
-        accelerator=config.trainer.accelerator,
-        devices=config.trainer.devices,
-        num_nodes=config.trainer.num_nodes,
-        strategy=config.trainer.strategy,
-        precision=config.trainer.precision,  # type: ignore[arg-type]
-        max_steps=config.optim.max_steps,
-        max_epochs=-1,
-        gradient_clip_val=config.optim.gradient_clip,
-        val_check_interval=config.val_every,
-        check_val_every_n_epoch=None,
-        num_sanity_val_steps=0,
-        callbacks=callbacks,
-        logger=TensorBoardLogger(config.runs, config.name, version=""),
-        use_distributed_sampler=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
+    trainer = _trainer(config, callbacks)
     with _quiet(), _graceful_interrupt(trainer):
         clock.start()
-        trainer.fit(system, photos, ckpt_path=checkpoint)
+        try:
+            trainer.fit(system, photos, ckpt_path=checkpoint)
+        except torch.OutOfMemoryError:
+            raise TrainingError("the device is out of memory: lower the batch or the size of the --crops") from None
         finished = clock.progress(trainer.global_step) >= 1.0
+        if not finished:
+            trainer.save_checkpoint(folder / "last.ckpt")
         if system.validated_at != trainer.global_step:
             trainer.validate(system, photos, verbose=False)
     result = _deliver(config, system, photos, parent, finished)
     if finished:
         (folder / "last.ckpt").unlink(missing_ok=True)
     return result
+
+
+def _trainer(config: TrainConfig, callbacks: list[pl.Callback]) -> pl.Trainer:
+    settings = config.trainer
+    try:
+        return pl.Trainer(
+            accelerator=settings.accelerator,
+            devices=settings.devices,
+            num_nodes=settings.num_nodes,
+            strategy=settings.strategy,
+            precision=settings.precision,  # type: ignore[arg-type]
+            max_steps=config.optim.max_steps,
+            max_epochs=-1,
+            gradient_clip_val=config.optim.gradient_clip,
+            val_check_interval=config.val_every,
+            check_val_every_n_epoch=None,
+            num_sanity_val_steps=0,
+            callbacks=callbacks,
+            logger=TensorBoardLogger(config.runs, config.name, version=""),
+            use_distributed_sampler=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+    except Exception as error:  # Lightning answers bad settings with half a dozen kinds
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        remedy = "check --accelerator, --devices, --num-nodes, --strategy and --precision"
+        raise ConfigError(f"Lightning does not take these settings ({reason}): {remedy}") from None
 
 
 def _complete(config: TrainConfig) -> TrainConfig:
@@ -141,8 +156,10 @@ def _checkpoint(config: TrainConfig, path: Path) -> Path | None:
                 raise TrainingError(
                     f"the run {config.name} was started with {flag} {saved[group][key]}: resume with the same"
                 )
-    if saved["net"] != config.net:
-        raise TrainingError(f"the run {config.name} was started with --net {saved['net']}: resume with the same")
+    for key in ("style", "net", "init"):
+        if saved[key] != now[key]:
+            what = "the painting" if key == "style" else f"--{key}"
+            raise TrainingError(f"the run {config.name} was started with {what} {saved[key]}: resume with the same")
     return path
 
 

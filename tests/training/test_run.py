@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from faststyle.config import LossConfig
+from faststyle.config import LossConfig, TrainerConfig
 from faststyle.errors import ConfigError, FaststyleError, ModelError, TrainingError, WriteError
 from faststyle.modelcard import ModelCard
 from faststyle.runtime.stylizer import Stylizer
@@ -93,7 +93,18 @@ def test_ctrl_c_exports_what_it_has_and_can_be_resumed(settings, tmp_path):
     card = Stylizer(tmp_path / "out" / "stopped.onnx", provider="cpu").card
     assert card is not None
     assert (card.training["steps"], card.training["finished"]) == (5, False)
-    assert (tmp_path / "runs" / "stopped" / "last.ckpt").exists()
+    kept = torch.load(tmp_path / "runs" / "stopped" / "last.ckpt", weights_only=True)
+    assert kept["global_step"] == 5, "nothing is lost"
+
+
+def test_ctrl_c_and_resume_is_the_whole_run_bit_for_bit(settings, tmp_path):
+    whole = fit(settings(max_steps=9, name="whole"))
+    config = settings(max_steps=9, name="halves", checkpoint_every=100)
+    run_and_signal(config, "SIGINT", 5, tmp_path)
+    steps: list[int] = []
+    halves = fit(replace(config, resume=True), lambda item: steps.append(item.step))
+    assert steps[0] == 6
+    assert same(whole.weights, halves.weights)
 
 
 def test_max_time_ends_the_run(settings):
@@ -142,6 +153,8 @@ def test_a_flat_output_stops_the_run(settings, monkeypatch):
     ("changes", "error", "message"),
     [
         ({"net": "huge"}, ConfigError, "quality"),
+        ({"trainer": TrainerConfig(accelerator="abacus")}, ConfigError, "--accelerator"),
+        ({"trainer": TrainerConfig(accelerator="cpu", devices="0,x")}, ConfigError, "--devices"),
         ({"style": "missing.jpg"}, FaststyleError, "missing.jpg"),
         ({"data": "missing"}, TrainingError, "--data"),
         ({"resume": True}, TrainingError, "no run to resume"),
@@ -154,7 +167,7 @@ def test_bad_input_is_refused_before_anything_is_written(settings, tmp_path, cha
     with pytest.raises(error, match=message) as caught:
         fit(settings(**changes))
     assert "\n" not in str(caught.value)
-    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
 
 
 def test_a_style_that_is_no_image_is_refused(settings, tmp_path):
@@ -179,6 +192,8 @@ def test_two_runs_are_not_mixed(settings, tmp_path):
         fit(replace(config, resume=True, loss=replace(config.loss, strength=0.7)))
     with pytest.raises(TrainingError, match="--net nano"):
         fit(replace(config, resume=True, net="base"))
+    with pytest.raises(TrainingError, match=r"the painting .*stripes\.png"):
+        fit(replace(config, resume=True, style=str(next((tmp_path / "photos").glob("*.jpg")))))
     checkpoint = tmp_path / "runs" / "mixed" / "last.ckpt"
     os.truncate(checkpoint, checkpoint.stat().st_size // 2)
     with pytest.raises(TrainingError, match="cannot be read"):
