@@ -91,7 +91,8 @@ def test_no_flat_patches(name, level):
 def brightness(image: np.ndarray) -> np.ndarray:
     """Means of 8 x 8 pixels: at the scale of things, not of strokes."""
     height, width = (length // 8 for length in image.shape[:2])
-    return image[: height * 8, : width * 8].reshape(height, 8, width, 8, 3).mean((1, 3, 4)).ravel()
+    means: np.ndarray = image[: height * 8, : width * 8].reshape(height, 8, width, 8, 3).mean((1, 3, 4))
+    return means.ravel()
 
 
 def test_the_photo_is_readable_and_repainted(pairs):

@@ -117,7 +117,7 @@ class PhotoCrops(Dataset[Tensor]):
         crop = photo.resize((size, size), Image.Resampling.BICUBIC, box, reducing_gap=3.0)
         if random.random() < FLAT_SHARE:
             left, top, right, bottom = (*random.integers(0, size // 2, 2), *random.integers(size // 2, size, 2))
-            colour = tuple(int(level) for level in random.choice([0, 255, random.integers(256)], 3))
+            colour = tuple(int(level) for level in random.choice([0, 255, int(random.integers(256))], 3))
             crop.paste(colour, (int(left), int(top), int(right), int(bottom)))
         return crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if random.random() < 0.5 else crop
 
