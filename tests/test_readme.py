@@ -50,7 +50,9 @@ def shell(project: Path) -> Shell:
     binaries = str(Path(sys.executable).parent)
 
     def run(command: str) -> str:
-        environment = {**os.environ, "PATH": f"{binaries}:{os.environ['PATH']}", "PYTHONPATH": str(project)}
+        # Not as a part of the make that may run these tests.
+        outer = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL")}
+        environment = {**outer, "PATH": f"{binaries}:{os.environ['PATH']}", "PYTHONPATH": str(project)}
         done = subprocess.run(command, shell=True, cwd=project, env=environment, capture_output=True, timeout=400)
         assert done.returncode == 0, done.stderr.decode()
         assert b"Traceback" not in done.stderr
