@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import skimage.data
 
+from benchmarks.pictures import border_step, phase_spread
 from faststyle.checkpoints import list_models, read_sidecar
 from faststyle.images import read_image
 from faststyle.modelcard import ModelCard
@@ -29,26 +30,16 @@ def pairs(request: pytest.FixtureRequest) -> list[tuple[np.ndarray, np.ndarray]]
     return [(photo(name), stylizer(photo(name))) for name in PHOTOS]
 
 
-def phase_spread(image: np.ndarray) -> float:
-    """Largest difference, in levels, between the means of the 4 x 4 pixel phases, over the channels; borders left
-    out."""
-    inner = image[16:-16, 16:-16].astype(np.float64)
-    height, width = (length // 4 * 4 for length in inner.shape[:2])
-    phases = inner[:height, :width].reshape(height // 4, 4, width // 4, 4, 3).mean((0, 2))
-    return float((phases.max((0, 1)) - phases.min((0, 1))).max())
-
-
 def test_phase_spread_sees_a_lattice():
     weave = np.full((64, 64, 3), 100, np.uint8)
     weave[::4, ::4, 1] = 105
     assert phase_spread(weave) == pytest.approx(5)
 
 
-def border_step(image: np.ndarray) -> float:
-    """Largest difference, in levels, between the mean of the outer 8 rows and of the next 24, over sides and
-    channels."""
-    sides = (np.rot90(image, turns).astype(np.float64) for turns in range(4))
-    return max(float(np.abs(side[:8].mean((0, 1)) - side[8:32].mean((0, 1))).max()) for side in sides)
+def test_border_step_sees_a_band():
+    band = np.full((96, 96, 3), 100, np.uint8)
+    band[:, -8:, 2] = 120
+    assert border_step(band) == pytest.approx(20)
 
 
 def test_there_is_a_shipped_style():

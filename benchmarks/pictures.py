@@ -1,0 +1,105 @@
+"""Measure repainted photos: losses against painting and photo, and the faults that losses do not see.
+
+    python benchmarks/pictures.py MODEL PAINTING PHOTO... [--against PICTURE] [--fit WIDTHxHEIGHT]
+
+For each photo, as the model repaints it: content, style and relu4_3 style loss (faststyle/losses.py, the painting's
+short side at 256), the largest difference in levels between the means of the 4 x 4 pixel phases (a lattice), and
+between the outer 8 rows and the next 24 (border bands; in brackets the photo's own). --against measures somebody else's
+repainting of the first photo by the same rule; --fit scales the photos, to stand beside a published picture.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from faststyle.images import read_image, resize_rgb
+from faststyle.losses import content_loss, gram_matrix, style_loss
+from faststyle.nets.lossnet import LossNetwork
+from faststyle.nets.weights import load_weights
+from faststyle.runtime.stylizer import Stylizer
+
+STYLE_LAYERS, CONTENT_LAYER = ("relu1_2", "relu2_2", "relu3_3", "relu4_3"), "relu3_3"
+
+Pixels = NDArray[np.uint8]
+
+
+def tensor(rgb: Pixels) -> Tensor:
+    return torch.from_numpy(np.array(rgb)).permute(2, 0, 1)[None].float() / 255
+
+
+def phase_spread(rgb: Pixels) -> float:
+    """Largest difference between the means of the 4 x 4 pixel phases, over channels; 16 pixels of border left out."""
+    inner = rgb[16:-16, 16:-16].astype(np.float64)
+    height, width = (length // 4 for length in inner.shape[:2])
+    phases = inner[: height * 4, : width * 4].reshape(height, 4, width, 4, 3).mean((0, 2))
+    return float((phases.max((0, 1)) - phases.min((0, 1))).max())
+
+
+def border_step(rgb: Pixels) -> float:
+    """Largest difference between the means of the outer 8 rows and of the next 24, over sides and channels."""
+    sides: list[NDArray[Any]] = [np.rot90(rgb, turns).astype(np.float64) for turns in range(4)]
+    return max(float(np.abs(side[:8].mean((0, 1)) - side[8:32].mean((0, 1))).max()) for side in sides)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model")
+    parser.add_argument("painting")
+    parser.add_argument("photos", nargs="+", metavar="PHOTO")
+    parser.add_argument("--against", metavar="PICTURE")
+    parser.add_argument("--fit", metavar="WIDTHxHEIGHT")
+    options = parser.parse_args()
+
+    network = LossNetwork(STYLE_LAYERS, load_weights("vgg16"))
+    painting = read_image(options.painting).rgb
+    scale = 256 / min(painting.shape[:2])
+    painting = resize_rgb(painting, round(painting.shape[1] * scale), round(painting.shape[0] * scale))
+    with torch.no_grad():
+        targets = {layer: gram_matrix(features) for layer, features in network(tensor(painting)).items()}
+
+    def row(name: str, picture: Pixels, photo: Pixels) -> list[float]:
+        with torch.no_grad():
+            features = network(tensor(picture))
+            content = network(tensor(photo), (CONTENT_LAYER,))[CONTENT_LAYER]
+            distance = float(content_loss(features[CONTENT_LAYER], content))
+        layers = {layer: float(style_loss(gram_matrix(features[layer]), targets[layer])) for layer in STYLE_LAYERS}
+        values = [
+            distance,
+            sum(layers.values()) / len(layers),
+            layers["relu4_3"],
+            phase_spread(picture),
+            border_step(picture),
+        ]
+        report(name, values, f" ({border_step(photo):.0f})")
+        return values
+
+    def report(name: str, values: list[float], photo_border: str = "") -> None:
+        content, style, deep, spread, border = values
+        print(
+            f"| {name} | {content:.3f} | {style:.3f} | {deep:.3f} | {spread:.2f} | {border:.0f}{photo_border} |",
+            flush=True,
+        )
+
+    print("| picture | content | style | relu4_3 | lattice | border |\n|---|---|---|---|---|---|")
+    stylizer, rows = Stylizer(options.model), []
+    for index, path in enumerate(options.photos):
+        photo = read_image(path).rgb
+        if options.fit:
+            photo = resize_rgb(photo, *map(int, options.fit.split("x")))
+        rows.append(row(Path(path).stem, stylizer(photo), photo))
+        if index == 0 and options.against:
+            other = read_image(options.against).rgb
+            row(Path(options.against).stem, other, resize_rgb(photo, other.shape[1], other.shape[0]))
+    if len(rows) > 1:
+        report("median", [float(value) for value in np.median(rows, axis=0)])
+
+
+if __name__ == "__main__":
+    main()
