@@ -13,7 +13,7 @@ DEMO_TIME ?= 00:02:00
 demo: $(VENV)/demo
 	$(BIN)/python data/make_demo.py
 	$(BIN)/faststyle weights
-	rm -rf out/runs/demo
+	rm -rf out/demo.* out/runs/demo
 	$(BIN)/python train.py data/demo/style.png --data data/demo/photos --name demo --init starry \
 		--max-time $(DEMO_TIME) --out out --runs out/runs --warmup-steps 10 --learning-rate 2e-3
 	$(BIN)/python infer.py data/demo/photo.jpg --model out/demo.onnx -o out/demo.jpg
@@ -36,4 +36,4 @@ $(VENV)/test: $(VENV)/demo
 	touch $@
 
 clean:
-	rm -rf $(VENV) out runs build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) out/demo* out/runs/demo data/demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache

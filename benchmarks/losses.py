@@ -41,7 +41,7 @@ def scaled(gram: Tensor, target: Tensor) -> Tensor:
 
 LOSSES: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], float]] = {
     "plain": (squared, 2.0),
-    "scaled": (scaled, 6.0),
+    "scaled": (scaled, 100.0),
     "balanced": (style_loss, 10.0),
 }
 

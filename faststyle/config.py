@@ -87,6 +87,7 @@ class LossConfig:
     def __post_init__(self) -> None:
         _require(0.0 <= self.strength <= 1.0, f"--strength must lie between 0 and 1, not {self.strength}")
         _require(self.style_size >= 32, f"--style-size must be at least 32 pixels, not {self.style_size}")
+        _require(bool(self.style_layers), "--style-layers needs at least one layer, such as relu4_3")
         _require(self.lattice_weight >= 0, f"--lattice-weight must be 0 or more, not {self.lattice_weight}")
         _require(self.tv_weight >= 0, f"--tv-weight must be 0 or more, not {self.tv_weight}")
 
@@ -147,6 +148,7 @@ class OptimConfig:
         _require(self.learning_rate > 0, f"--learning-rate must be above 0, not {self.learning_rate}")
         _require(self.warmup_steps >= 0, f"--warmup-steps must be 0 or more, not {self.warmup_steps}")
         _require(0 <= self.final_rate <= 1, f"--final-rate must lie between 0 and 1, not {self.final_rate}")
+        _require(self.seed >= 0, f"--seed must be 0 or more, not {self.seed}")
         _require(self.gradient_clip > 0, f"--gradient-clip must be above 0, not {self.gradient_clip}")
         ends = [stage.until for stage in self.stages]
         _require(bool(ends) and ends == sorted(set(ends)) and ends[-1] == 1, "--crops: stages must rise and end at 1")
@@ -183,11 +185,15 @@ class TrainerConfig:
     num_nodes: int = 1
     """Machines to train on."""
     strategy: str = "auto"
-    """Lightning's strategy: auto, ddp, fsdp and others."""
-    precision: str = "32-true"
-    """32-true, bf16-mixed or 16-mixed; the losses are computed in float32 whichever is chosen."""
+    """Lightning's strategy: auto or ddp."""
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    """Number format of the networks; the losses are computed in float32 whichever is chosen."""
     workers: int = 0
     """Processes that load photos; 0 loads them in the training process."""
+
+    def __post_init__(self) -> None:
+        _require(self.num_nodes >= 1, f"--num-nodes must be at least 1, not {self.num_nodes}")
+        _require(self.workers >= 0, f"--workers must be 0 or more, not {self.workers}")
 
 
 @dataclass(frozen=True)
@@ -232,6 +238,7 @@ class TrainConfig:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
 
     def __post_init__(self) -> None:
+        _require(not set(self.name) & set("/\\"), f"--name {self.name!r} is a path: name the folder with --out instead")
         _require(self.checkpoint_every >= 1, f"--checkpoint-every must be at least 1, not {self.checkpoint_every}")
         _require(self.val_every >= 1, f"--val-every must be at least 1, not {self.val_every}")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import math
 import os
 import re
 import threading
@@ -170,7 +171,7 @@ def picture_from_pil(image: Image.Image, name: str = "the picture") -> Picture:
         profile,
         exif,
         xmp.encode() if isinstance(xmp, str) else xmp,
-        (float(dpi[0]), float(dpi[1])) if dpi else None,
+        (float(dpi[0]), float(dpi[1])) if dpi and all(math.isfinite(value) and value > 0 for value in dpi) else None,
         format if format in _FORMATS.values() else "PNG",
         name,
     )

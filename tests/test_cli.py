@@ -111,7 +111,7 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert "usage: faststyle COMMAND" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["stylize", "info", "models"])
+@pytest.mark.parametrize("name", COMMANDS)
 def test_help_of_every_command(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([name, "--help"]) == 0
     assert f"usage: faststyle {name}" in capsys.readouterr().out

@@ -6,7 +6,16 @@ import math
 
 import pytest
 
-from faststyle.config import NETS, CropStage, LossConfig, NetConfig, OptimConfig, TrainConfig, parse_duration
+from faststyle.config import (
+    NETS,
+    CropStage,
+    LossConfig,
+    NetConfig,
+    OptimConfig,
+    TrainConfig,
+    TrainerConfig,
+    parse_duration,
+)
 from faststyle.errors import ConfigError
 
 
@@ -17,6 +26,11 @@ from faststyle.errors import ConfigError
         (lambda: LossConfig(style_size=8), "--style-size"),
         (lambda: LossConfig(lattice_weight=-1), "--lattice-weight"),
         (lambda: LossConfig(tv_weight=-1), "--tv-weight"),
+        (lambda: LossConfig(style_layers=()), "--style-layers"),
+        (lambda: OptimConfig(seed=-1), "--seed"),
+        (lambda: TrainerConfig(workers=-1), "--workers"),
+        (lambda: TrainerConfig(num_nodes=0), "--num-nodes"),
+        (lambda: TrainConfig("s", "d", name="a/b"), "--name"),
         (lambda: OptimConfig(max_steps=0), "--max-steps"),
         (lambda: OptimConfig(max_time="5 minutes"), "--max-time"),
         (lambda: OptimConfig(max_time="00:00:00"), "--max-time"),

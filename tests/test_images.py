@@ -295,6 +295,14 @@ def test_quality_and_full_colour_of_jpeg(pixels: Pixels) -> None:
     assert [layer[1:3] for layer in layers] == [(1, 1)] * 3, "4:4:4"
 
 
+def test_a_resolution_that_is_none_is_left_out(tmp_path: Path, pixels: Pixels) -> None:
+    image = Image.fromarray(pixels)
+    image.info["dpi"] = (float("nan"), 0.0)
+    picture = picture_from_pil(image)
+    assert picture.dpi is None
+    save_image(picture, tmp_path / "photo.tif")
+
+
 def test_format_comes_from_the_suffix(tmp_path: Path, pixels: Pixels) -> None:
     for suffix, format in [(".JPG", "JPEG"), (".png", "PNG"), (".webp", "WEBP"), (".tif", "TIFF"), (".bmp", "BMP")]:
         path = tmp_path / f"photo{suffix}"

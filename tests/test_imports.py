@@ -25,7 +25,6 @@ ROOMS: dict[str, set[str]] = {
     "runtime": {"images", "modelcard", "checkpoints", "errors"},
     "losses": {"errors"},
     "nets": LEAVES,
-    "optimize": {"losses", "nets"} | LEAVES,
     "export": {"nets", "runtime"} | LEAVES,
     "training": {"export", "losses", "nets"} | LEAVES,
 }
@@ -38,7 +37,7 @@ LIBRARIES: dict[str, set[str]] = {
     "files": set(),
     "checkpoints": set(),
     "images": {"numpy", "PIL"},
-    "runtime": {"numpy", "PIL", "onnxruntime", "av"},
+    "runtime": {"numpy", "PIL", "onnxruntime"},
     "losses": {"torch"},
     "cli": {"tyro"},
     "__init__": set(),
@@ -137,7 +136,7 @@ def test_help_and_version_load_nothing(arguments: list[str], tmp_path: Path) -> 
     assert not loaded(RUN, *arguments, cwd=tmp_path) & (HEAVY | RUNTIME | {"tyro"})
 
 
-@pytest.mark.parametrize("command", ["stylize", "info", "models"])
+@pytest.mark.parametrize("command", ["stylize", "train", "export", "info", "models", "weights"])
 def test_help_of_a_command_loads_no_runtime(command: str, tmp_path: Path) -> None:
     assert not loaded(RUN, command, "--help", cwd=tmp_path) & (HEAVY | RUNTIME)
 

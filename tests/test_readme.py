@@ -104,6 +104,8 @@ def install(shell: Shell, project: Path, line: str) -> None:
 
 def train(shell: Shell, project: Path, line: str) -> None:
     line = re.sub(r" --max-time \S+", "", line)
+    for path in (project / "out").glob("demo.*"):  # make demo made them already
+        path.unlink()
     model = last_line(shell(line + SHORT))
     assert (project / model).is_file()
 

@@ -23,7 +23,7 @@ class Options:
     """
 
     weights: Annotated[Positional[str], arg(metavar="WEIGHTS")]
-    """A .safetensors file that training wrote."""
+    """A .safetensors file that training wrote, or its name in checkpoints."""
     output: Annotated[
         str | None, arg(aliases=("-o",), metavar="FILE.onnx", help_behavior_hint="(default: beside the weights)")
     ] = None
@@ -34,7 +34,9 @@ def run(options: Options) -> int:
     """Export, check and compare with torch; print the model's path."""
     with needs("train"):
         from faststyle.export import export_onnx
-    weights = Path(options.weights)
+    from faststyle.checkpoints import find_weights
+
+    weights = find_weights(options.weights)
     model = Path(options.output) if options.output is not None else weights.with_suffix(".onnx")
     if model.suffix != ".onnx":
         raise ModelError(f"{model} does not end in .onnx: name the model to write with -o FILE.onnx")

@@ -48,6 +48,8 @@ def run(options: Options) -> int:
         result = fit(config, display.show)
     finally:
         display.line.clear()
+    if not result.main:
+        return 0
     if not result.finished:
         display.line.say("stopped early: the model holds what was learned so far; --resume goes on")
     print(result.model)

@@ -10,14 +10,14 @@ from torch.nn import functional as F
 __all__ = ["ConvNorm", "ResidualBlock", "Upsample", "dither_pattern", "reflect_pad", "repeat_pattern"]
 
 
-def reflect_pad(x: Tensor, padding: int, multiple: int = 4, dims: tuple[int, int] = (2, 3)) -> Tensor:
+def reflect_pad(x: Tensor, padding: int, multiple: int = 4) -> Tensor:
     """Mirror a picture outwards by `padding` pixels, and further at the bottom and right to a multiple of `multiple`.
 
     Works for any height and width from 1 up: where the padding is wider than the picture, it is mirrored again at the
     opposite border, which torch's own reflect mode refuses. Written as two gathers, so that the exported graph pads the
-    uint8 picture by copying rows and pixels. `dims` are the dimensions of height and width.
+    uint8 picture by copying rows and pixels.
     """
-    for dim in dims:
+    for dim in (2, 3):
         size = x.shape[dim]
         total = (size + 2 * padding + multiple - 1) // multiple * multiple
         position = torch.arange(total, device=x.device) - padding

@@ -57,9 +57,8 @@ class Report(pl.Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, StyleTransferSystem)
-        if not trainer.sanity_checking:
-            self._send(trainer, pl_module, validation_losses(trainer), self._rate.value, True)
-            self._rate.pause()
+        self._send(trainer, pl_module, validation_losses(trainer), self._rate.value, True)
+        self._rate.pause()
 
     def _send(
         self, trainer: pl.Trainer, system: StyleTransferSystem, losses: dict[str, float], rate: float, validation: bool
@@ -73,14 +72,21 @@ class Report(pl.Callback):
 
 
 class StopOnTime(pl.Callback):
-    """Ends the run when the allotted time is over."""
+    """Ends the run when the allotted time is over, or after the step at which Ctrl-C was pressed.
+
+    Time is the first device's, and all devices stop at the same step: one alone would leave the others waiting for it.
+    """
+
+    interrupted = False
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Tensor, batch_idx: int
     ) -> None:
         assert isinstance(pl_module, StyleTransferSystem)
-        over = pl_module.clock.seconds >= pl_module.config.optim.max_seconds
-        trainer.should_stop = trainer.should_stop or trainer.strategy.reduce_boolean_decision(over, all=False)
+        clock = pl_module.clock
+        clock.tick(trainer.strategy.broadcast(clock.now()))
+        over = self.interrupted or clock.seconds >= pl_module.config.optim.max_seconds
+        trainer.should_stop = trainer.strategy.reduce_boolean_decision(over, all=False)
 
 
 class Board(pl.Callback):
@@ -110,7 +116,7 @@ class Board(pl.Callback):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, StyleTransferSystem)
         self._rate.pause()
-        if (board := _board(trainer)) is None or trainer.sanity_checking:
+        if (board := _board(trainer)) is None:
             return
         shown = trainer.datamodule.validation  # type: ignore[attr-defined]
         photos = default_collate([shown[index] for index in range(min(GRID, len(shown)))]).to(pl_module.device) / 255

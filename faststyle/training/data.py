@@ -37,13 +37,13 @@ VAL_SIZE = 256
 _log = logging.getLogger("faststyle")
 
 
-def usable_photos(folder: str | Path) -> list[Path]:
+def usable_photos(folder: str | Path, flag: str = "--data") -> list[Path]:
     """Photos below a folder whose header reads and whose sides suffice; the others are listed in one warning.
 
     Raises TrainingError where the folder is missing or holds no usable photo.
     """
     if not Path(folder).is_dir():
-        raise TrainingError(f"{folder} is not a folder: name a folder of photos with --data")
+        raise TrainingError(f"{folder} is not a folder: name a folder of photos with {flag}")
     paths = list_images(folder)
 
     def fault(path: Path) -> str | None:
@@ -59,7 +59,7 @@ def usable_photos(folder: str | Path) -> list[Path]:
     bad = [problem for problem in faults if problem is not None]
     if not good:
         raise TrainingError(
-            f"{folder} holds no usable photo of at least {MIN_SIDE} pixels a side: name another with --data"
+            f"{folder} holds no usable photo of at least {MIN_SIDE} pixels a side: name another with {flag}"
         )
     if bad:
         _log.warning("%d of %d files are passed over: %s", len(bad), len(paths), "; ".join(bad))
@@ -182,7 +182,7 @@ class PhotoDataModule(pl.LightningDataModule):
         self._config, self._clock = config, clock
         self.photos = usable_photos(config.data)
         if config.val_data is not None:
-            held_out = _spread(usable_photos(config.val_data), VALIDATION)
+            held_out = _spread(usable_photos(config.val_data, "--val-data"), VALIDATION)
         else:
             held_out = _spread(self.photos, min(HELD_OUT, len(self.photos) // 8))
             self.photos = [path for path in self.photos if path not in set(held_out)]

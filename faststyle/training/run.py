@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
+import io
 import logging
 import signal
+import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -16,10 +19,12 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from lightning_utilities.core.rank_zero import rank_zero_only
 from PIL import Image
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+from pytorch_lightning.utilities import rank_zero_only
+from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 from torch import Tensor
 
 import faststyle
@@ -27,6 +32,7 @@ from faststyle.checkpoints import find_weights
 from faststyle.config import NETS, TrainConfig
 from faststyle.errors import ConfigError, ModelError, TrainingError, WriteError
 from faststyle.export import export_onnx
+from faststyle.files import write_file
 from faststyle.images import read_image
 from faststyle.modelcard import ModelCard, Style
 from faststyle.nets.files import load_net, save_net
@@ -48,6 +54,8 @@ class TrainResult:
     model: Path
     weights: Path
     card: ModelCard
+    main: bool
+    """Whether this process wrote them: with several devices one of them does."""
     finished: bool
     """False where the run was interrupted; the files then hold what it had learned, and --resume goes on."""
 
@@ -70,29 +78,39 @@ def fit(config: TrainConfig, on_progress: Callable[[Progress], None] | None = No
     judge = LossNetwork((*loss.style_layers, loss.content_layer), weights, name=loss.loss_network)
     system = StyleTransferSystem(config, net, judge, style_image, clock)
 
-    _claim(Path(config.out))
-    callbacks: list[pl.Callback] = [StopOnTime(), Board(style_image)]
+    if parent is not None:
+        system.origin = {
+            "init": parent.name,
+            "init_steps": _total(parent, "steps"),
+            "init_seconds": _total(parent, "seconds"),
+        }
+    _claim(Path(config.out), "--out")
+    _claim(folder, "--runs")
+    stop = StopOnTime()
+    callbacks: list[pl.Callback] = [Board(style_image)]
     if on_progress is not None:
         callbacks.append(Report(rank_zero_only(on_progress)))
+    callbacks.append(stop)
     callbacks.append(
         ModelCheckpoint(folder, "last", every_n_train_steps=config.checkpoint_every, enable_version_counter=False)
     )
     # Lightning's own bar, summary and banners are for its own users; ours hear of a run through on_progress.
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     trainer = _trainer(config, callbacks)
-    with _quiet(), _graceful_interrupt(trainer):
+    with _quiet(), _graceful_interrupt(stop):
         clock.start()
         try:
             trainer.fit(system, photos, ckpt_path=checkpoint)
         except torch.OutOfMemoryError:
             raise TrainingError("the device is out of memory: lower the batch or the size of the --crops") from None
+        except MisconfigurationException as error:
+            raise _refused(error) from None
         finished = clock.progress(trainer.global_step) >= 1.0
-        if not finished:
-            trainer.save_checkpoint(folder / "last.ckpt")
+        trainer.save_checkpoint(folder / "last.ckpt")
         if system.validated_at != trainer.global_step:
             trainer.validate(system, photos, verbose=False)
-    result = _deliver(config, system, photos, parent, finished)
-    if finished:
+    result = _deliver(config, system, photos, finished)
+    if finished and trainer.is_global_zero:
         (folder / "last.ckpt").unlink(missing_ok=True)
     return result
 
@@ -105,7 +123,7 @@ def _trainer(config: TrainConfig, callbacks: list[pl.Callback]) -> pl.Trainer:
             devices=settings.devices,
             num_nodes=settings.num_nodes,
             strategy=settings.strategy,
-            precision=settings.precision,  # type: ignore[arg-type]
+            precision=settings.precision,
             max_steps=config.optim.max_steps,
             max_epochs=-1,
             gradient_clip_val=config.optim.gradient_clip,
@@ -113,19 +131,35 @@ def _trainer(config: TrainConfig, callbacks: list[pl.Callback]) -> pl.Trainer:
             check_val_every_n_epoch=None,
             num_sanity_val_steps=0,
             callbacks=callbacks,
+            plugins=[_WholeFiles()],
             logger=TensorBoardLogger(config.runs, config.name, version=""),
             use_distributed_sampler=False,
             enable_progress_bar=False,
             enable_model_summary=False,
         )
     except Exception as error:  # Lightning answers bad settings with half a dozen kinds
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        remedy = "check --accelerator, --devices, --num-nodes, --strategy and --precision"
-        raise ConfigError(f"Lightning does not take these settings ({reason}): {remedy}") from None
+        raise _refused(error) from None
+
+
+def _refused(error: Exception) -> ConfigError:
+    reason = (str(error) or type(error).__name__).splitlines()[0]
+    remedy = "check --accelerator, --devices, --num-nodes, --strategy and --precision"
+    return ConfigError(f"Lightning does not take these settings ({reason}): {remedy}")
+
+
+class _WholeFiles(TorchCheckpointIO):
+    """Checkpoints written whole or not at all: Lightning's own go through /tmp, which may be another disk."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
+        write_file(path, buffer.getvalue())
 
 
 def _complete(config: TrainConfig) -> TrainConfig:
     """Fill in what depends on other settings, and check what only the disk can tell."""
+    if importlib.util.find_spec("onnxruntime") is None:  # needed at the end, when hours would be lost
+        raise ConfigError("onnxruntime, which checks the exported model, is missing: pip install 'faststyle-onnx[cpu]'")
     if config.net not in NETS:
         raise ConfigError(f"--net {config.net!r} is unknown: take one of {', '.join(NETS)}")
     return config if config.name else replace(config, name=Path(config.style).stem)
@@ -134,6 +168,9 @@ def _complete(config: TrainConfig) -> TrainConfig:
 def _checkpoint(config: TrainConfig, path: Path) -> Path | None:
     """The checkpoint to go on from; refuses to mix two runs."""
     if not config.resume:
+        finished = Path(config.out) / f"{config.name}.onnx"
+        if finished.exists():
+            raise TrainingError(f"{finished} exists already: choose another --name or --out, or delete it")
         if path.exists():
             raise TrainingError(
                 f"{path} holds an unfinished run: continue it with --resume, or delete it, or choose another --name"
@@ -151,26 +188,26 @@ def _checkpoint(config: TrainConfig, path: Path) -> Path | None:
     free = {"optim": {"max_steps", "max_time", "learning_rate", "gradient_clip"}}
     for group in ("loss", "optim"):
         for key, value in now[group].items():
-            if key not in free.get(group, ()) and saved[group][key] != value:
+            if key not in free.get(group, ()) and saved[group].get(key) != value:
                 flag = f"--{key.replace('_', '-')}"
                 raise TrainingError(
-                    f"the run {config.name} was started with {flag} {saved[group][key]}: resume with the same"
+                    f"the run {config.name} was started with {flag} {saved[group].get(key)}: resume with the same"
                 )
-    for key in ("style", "net", "init"):
-        if saved[key] != now[key]:
-            what = "the painting" if key == "style" else f"--{key}"
-            raise TrainingError(f"the run {config.name} was started with {what} {saved[key]}: resume with the same")
+    for key in ("style", "data", "val_data", "net", "init"):
+        if saved.get(key) != now[key]:
+            what = "the painting" if key == "style" else f"--{key.replace('_', '-')}"
+            raise TrainingError(f"the run {config.name} was started with {what} {saved.get(key)}: resume with the same")
     return path
 
 
-def _claim(folder: Path) -> None:
-    """Make the folder for the results now: hours later would be late to learn that it cannot be written to."""
+def _claim(folder: Path, flag: str) -> None:
+    """Make a folder for results now: hours later would be late to learn that it cannot be written to."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / ".faststyle-trial.tmp").touch()
-        (folder / ".faststyle-trial.tmp").unlink()
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except OSError as error:
-        raise WriteError(f"{folder} cannot be written to ({error.strerror}): name another folder with --out") from None
+        raise WriteError(f"{folder} cannot be written to ({error.strerror}): name another folder with {flag}") from None
 
 
 def _style_image(config: TrainConfig) -> Tensor:
@@ -184,7 +221,7 @@ def _style_image(config: TrainConfig) -> Tensor:
 def _net(config: TrainConfig) -> tuple[TransformerNet, ModelCard | None]:
     """A fresh net, or the one that --init names with its card."""
     if config.init is None:
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.optim.seed)
             return TransformerNet(NETS[config.net]), None
     path = find_weights(config.init)
@@ -196,9 +233,7 @@ def _net(config: TrainConfig) -> tuple[TransformerNet, ModelCard | None]:
     return net, card
 
 
-def _deliver(
-    config: TrainConfig, system: StyleTransferSystem, photos: PhotoDataModule, parent: ModelCard | None, finished: bool
-) -> TrainResult:
+def _deliver(config: TrainConfig, system: StyleTransferSystem, photos: PhotoDataModule, finished: bool) -> TrainResult:
     """Write weights, card and the checked model."""
     style = Style(
         title=config.title or config.name,
@@ -214,9 +249,7 @@ def _deliver(
         "crops": system.crops,
         "seconds": round(system.clock.seconds),
         "finished": finished,
-        "init": parent.name if parent else None,
-        "init_steps": _total(parent, "steps"),
-        "init_seconds": _total(parent, "seconds"),
+        **system.origin,
         "learning_rate": optim.learning_rate,
         "crop_schedule": list(optim.crops),
         "seed": optim.seed,
@@ -235,12 +268,12 @@ def _deliver(
     if system.trainer.is_global_zero:
         save_net(weights, system.net, card)
         export_onnx(weights, model)
-    return TrainResult(model, weights, card, finished)
+    return TrainResult(model, weights, card, system.trainer.is_global_zero, finished)
 
 
-def _total(parent: ModelCard | None, key: str) -> int:
+def _total(parent: ModelCard, key: str) -> int:
     """Steps or seconds that went into the weights a run started from, those of their own start included."""
-    return int(parent.training.get(key, 0) + parent.training.get(f"init_{key}", 0)) if parent else 0
+    return int(parent.training.get(key, 0) + parent.training.get(f"init_{key}", 0))
 
 
 @contextmanager
@@ -258,17 +291,17 @@ def _quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _graceful_interrupt(trainer: pl.Trainer) -> Iterator[None]:
+def _graceful_interrupt(stop: StopOnTime) -> Iterator[None]:
     """The first SIGINT lets the step end and the run close in order; the next one interrupts as usual."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    def stop(number: int, frame: Any) -> None:
-        trainer.should_stop = True
+    def interrupt(number: int, frame: Any) -> None:
+        stop.interrupted = True
         signal.signal(signal.SIGINT, before)
 
-    before = signal.signal(signal.SIGINT, stop)
+    before = signal.signal(signal.SIGINT, interrupt)
     try:
         yield
     finally:

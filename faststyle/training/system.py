@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NoReturn
 
 import pytorch_lightning as pl
 import torch
@@ -39,6 +39,7 @@ class StyleTransferSystem(pl.LightningModule):
         self.config, self.clock = config, clock
         self.net, self.loss_network = net, loss_network
         self.crops = 0
+        self.origin: dict[str, Any] = {"init": None, "init_steps": 0, "init_seconds": 0}
         self.terms: LossTerms | None = None
         self.validated_at = -1
         self._suspect = 0
@@ -63,7 +64,7 @@ class StyleTransferSystem(pl.LightningModule):
         with torch.no_grad():
             content = self.loss_network(photos, (loss.content_layer,))[loss.content_layer]
         stylized = self.net(photos)
-        return criterion(stylized, self.loss_network(stylized), content), stylized
+        return criterion(stylized.float(), self.loss_network(stylized), content), stylized
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         terms, stylized = self.judge(batch.float() / 255)
@@ -91,26 +92,42 @@ class StyleTransferSystem(pl.LightningModule):
         checkpoint["faststyle"] = {
             "config": asdict(self.config),
             "net": asdict(NETS[self.config.net]),
-            "seconds": self.clock.seconds,
+            "seconds": self.clock.now(),
+            "origin": self.origin,
             "crops": self.crops,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on where the checkpoint stopped, but with the learning rate that is asked for now."""
+        self.origin = checkpoint["faststyle"]["origin"]
         self.clock.restore(checkpoint["faststyle"]["seconds"])
         self.crops = checkpoint["faststyle"]["crops"]
+        (schedule,), (optimizer,) = checkpoint["lr_schedulers"], checkpoint["optimizer_states"]
+        before, rate = schedule["base_lrs"][0], self.config.optim.learning_rate
+        if rate != before:
+            schedule["base_lrs"] = [rate]
+            schedule["_last_lr"] = [schedule["_last_lr"][0] / before * rate]
+            for group in optimizer["param_groups"]:
+                group["lr"], group["initial_lr"] = schedule["_last_lr"][0], rate
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        # In float16 a gradient may overflow now and then: the scaler then skips the step by itself.
+        if self.config.trainer.precision != "16-mixed":
+            gradients = [parameter.grad for parameter in self.net.parameters() if parameter.grad is not None]
+            if not math.isfinite(float(torch.nn.utils.get_total_norm(gradients))):
+                self._stop("the gradient is not a number")
 
     def _guard(self, terms: LossTerms, stylized: Tensor) -> None:
         """Stop before the optimiser takes in a broken gradient, and soon after an output has collapsed."""
-        where = f"training of {self.config.name} stopped at step {self.global_step}"
         if not math.isfinite(float(terms.total.detach())):
-            raise TrainingError(
-                f"{where}: the loss is not a number; the last checkpoint is kept: go on with --resume and a lower"
-                " --learning-rate (or 32-true --precision)"
-            )
+            self._stop("the loss is not a number")
         extreme = ((stylized < 0.01) | (stylized > 0.99)).float().mean()
         self._suspect = self._suspect + 1 if float(stylized.std()) < FLAT or float(extreme) > 0.95 else 0
         if self._suspect >= PATIENCE:
-            raise TrainingError(
-                f"{where}: the output has gone flat or saturated; the last checkpoint is kept: start again with a lower"
-                " --learning-rate or --strength"
-            )
+            self._stop("the output has gone flat or saturated")
+
+    def _stop(self, reason: str) -> NoReturn:
+        raise TrainingError(
+            f"training of {self.config.name} stopped at step {self.global_step}: {reason}; go on from the last"
+            " checkpoint with --resume and a lower --learning-rate, or start again with a lower --strength"
+        )

@@ -183,6 +183,50 @@ def test_an_output_folder_that_cannot_be_written_to_is_refused_before_the_traini
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_resumed_run_takes_the_learning_rate_that_is_asked_for(settings, tmp_path):
+    config = settings(max_steps=20, name="slower", checkpoint_every=4)
+    run_and_signal(config, "SIGKILL", 6, tmp_path)
+    slower = replace(config, resume=True, optim=replace(config.optim, learning_rate=3e-6))
+    before = torch.load(tmp_path / "runs" / "slower" / "last.ckpt", weights_only=True)["state_dict"]
+    result = fit(slower)
+    after = load_file(result.weights)
+    assert all((after[key] - before[f"net.{key}"]).abs().max() < 16 * 3e-6 * 1.5 for key in after)
+
+
+def test_a_finished_style_is_not_overwritten(settings, tmp_path):
+    fit(settings(max_steps=1, name="done"))
+    kept = (tmp_path / "out" / "done.onnx").read_bytes()
+    with pytest.raises(TrainingError, match=r"done\.onnx exists already.*--name"):
+        fit(settings(max_steps=1, name="done", optim={"seed": 1}))
+    assert (tmp_path / "out" / "done.onnx").read_bytes() == kept
+
+
+def test_a_full_disk_at_a_checkpoint_keeps_the_one_before(settings, tmp_path, monkeypatch):
+    config = settings(max_steps=1000, name="full", checkpoint_every=2)
+    run_and_signal(config, "SIGKILL", 3, tmp_path)
+    checkpoint = tmp_path / "runs" / "full" / "last.ckpt"
+    kept = checkpoint.read_bytes()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(WriteError, match=r"last\.ckpt cannot be written .*free some space"):
+        fit(replace(config, resume=True))
+    assert checkpoint.read_bytes() == kept
+
+
+def test_mixed_precision_and_worker_processes(settings):
+    result = fit(
+        settings(
+            max_steps=2,
+            optim={"crops": ("32x1:1",)},
+            trainer=TrainerConfig(accelerator="cpu", devices="1", precision="bf16-mixed", workers=1),
+        )
+    )
+    assert result.finished and result.main
+
+
 def test_two_runs_are_not_mixed(settings, tmp_path):
     config = settings(max_steps=1000, name="mixed", checkpoint_every=2)
     assert run_and_signal(config, "SIGKILL", 4, tmp_path).returncode == -signal.SIGKILL
