@@ -26,8 +26,6 @@ from faststyle.images import (
 
 Pixels = NDArray[np.uint8]
 
-Pixels = NDArray[np.uint8]
-
 
 def encoded(image: Image.Image, format: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
