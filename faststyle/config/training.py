@@ -1,7 +1,4 @@
-"""Settings as frozen dataclasses: the only source of defaults, command-line flags, help texts and card entries.
-
-Each field's docstring is its help text. Values are checked on construction; the message names the flag.
-"""
+"""Settings of a training run."""
 
 from __future__ import annotations
 
@@ -9,92 +6,11 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
+from faststyle.config.checks import require
+from faststyle.config.loss import LossConfig
 from faststyle.errors import ConfigError
 
-__all__ = [
-    "NETS",
-    "CropStage",
-    "LossConfig",
-    "NetConfig",
-    "OptimConfig",
-    "TrainConfig",
-    "TrainerConfig",
-    "parse_duration",
-]
-
-
-def _require(holds: bool, message: str) -> None:
-    if not holds:
-        raise ConfigError(message)
-
-
-@dataclass(frozen=True)
-class NetConfig:
-    """The shape of a TransformerNet; `NETS` names the shapes on offer."""
-
-    family: Literal["lowres", "johnson"] = "lowres"
-    """lowres: no feature map at full resolution; johnson: the network of Johnson et al. 2016, for comparison."""
-    channels: tuple[int, ...] = (16, 48)
-    """Channels at half and quarter resolution (lowres), or at full, half and quarter resolution (johnson)."""
-    blocks: int = 4
-    """Residual blocks at quarter resolution."""
-    padding: int = 32
-    """Pixels by which the image is mirrored outwards before the first layer; cropped away at the end."""
-    dither: float = 2.0
-    """Levels (of 255) of fixed noise added to the input: strokes grow from it where a photo is perfectly flat."""
-
-    def __post_init__(self) -> None:
-        wanted = {"lowres": 2, "johnson": 3}
-        _require(self.family in wanted, f"net family {self.family!r} is unknown: take one of {', '.join(wanted)}")
-        _require(
-            len(self.channels) == wanted[self.family] and min(self.channels) >= 1,
-            f"a {self.family} net takes {wanted[self.family]} channel counts of at least 1, not {self.channels}",
-        )
-        _require(self.blocks >= 0, f"blocks must be 0 or more, not {self.blocks}")
-        _require(self.dither >= 0, f"dither must be 0 or more, not {self.dither}")
-        _require(self.padding >= 0 and self.padding % 4 == 0, f"padding must be a multiple of 4, not {self.padding}")
-
-
-NETS: dict[str, NetConfig] = {
-    "nano": NetConfig(channels=(8, 16), blocks=3),
-    "fast": NetConfig(channels=(16, 32), blocks=3),
-    "base": NetConfig(channels=(16, 48), blocks=4),
-    "quality": NetConfig(channels=(24, 64), blocks=5),
-    "johnson": NetConfig(family="johnson", channels=(32, 64, 128), blocks=5, padding=40, dither=0.0),
-}
-"""Named shapes, smallest first; `johnson` is the stock network of 2016 (9x9 ends, 1.68 M parameters)."""
-
-
-@dataclass(frozen=True)
-class LossConfig:
-    """What the stylized image is compared with, and how hard. One set of values serves every painting."""
-
-    strength: float = 0.5
-    """How much style, from 0 (hardly any) to 1 (hardly any photo left)."""
-    style_size: int = 256
-    """Short side in pixels to which the style image is scaled: smaller means finer strokes and smaller motifs."""
-    content_layer: str = "relu3_3"
-    """Layer of the loss network whose features hold the photo's content."""
-    style_layers: tuple[str, ...] = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
-    """Layers of the loss network whose Gram matrices hold the style."""
-    lattice_weight: float = 1000.0
-    """Weight of the lattice loss, which forbids patterns locked to the network's own 4-pixel grid."""
-    tv_weight: float = 0.0
-    """Weight of total variation; the lattice loss and the padding make it unnecessary."""
-    loss_network: Literal["vgg16", "vgg19"] = "vgg16"
-    """The frozen network whose features are compared."""
-
-    def __post_init__(self) -> None:
-        _require(0.0 <= self.strength <= 1.0, f"--strength must lie between 0 and 1, not {self.strength}")
-        _require(self.style_size >= 32, f"--style-size must be at least 32 pixels, not {self.style_size}")
-        _require(bool(self.style_layers), "--style-layers needs at least one layer, such as relu4_3")
-        _require(self.lattice_weight >= 0, f"--lattice-weight must be 0 or more, not {self.lattice_weight}")
-        _require(self.tv_weight >= 0, f"--tv-weight must be 0 or more, not {self.tv_weight}")
-
-    @property
-    def style_weight(self) -> float:
-        """Weight of the style loss against a content weight of 1: 1 at strength 0, 10 at 0.5, 100 at 1."""
-        return float(10.0 ** (2.0 * self.strength))
+__all__ = ["CropStage", "OptimConfig", "TrainConfig", "TrainerConfig", "parse_duration"]
 
 
 @dataclass(frozen=True)
@@ -114,9 +30,9 @@ class CropStage:
             stage = cls(int(size), int(batch), float(until))
         except ValueError:
             raise ConfigError(f"--crops {text!r} is not of the form SIZExBATCH:UNTIL, such as 128x4:0.25") from None
-        _require(stage.size >= 32, f"--crops {text!r}: crops must be at least 32 pixels")
-        _require(stage.batch >= 1, f"--crops {text!r}: the batch must be at least 1")
-        _require(0 < stage.until <= 1, f"--crops {text!r}: the end of a stage lies above 0 and at most at 1")
+        require(stage.size >= 32, f"--crops {text!r}: crops must be at least 32 pixels")
+        require(stage.batch >= 1, f"--crops {text!r}: the batch must be at least 1")
+        require(0 < stage.until <= 1, f"--crops {text!r}: the end of a stage lies above 0 and at most at 1")
         return stage
 
 
@@ -142,16 +58,16 @@ class OptimConfig:
     """Seed of the weights, the photos' order and the crops."""
 
     def __post_init__(self) -> None:
-        _require(self.max_steps >= 1, f"--max-steps must be at least 1, not {self.max_steps}")
+        require(self.max_steps >= 1, f"--max-steps must be at least 1, not {self.max_steps}")
         if self.max_time is not None:
             parse_duration(self.max_time)
-        _require(self.learning_rate > 0, f"--learning-rate must be above 0, not {self.learning_rate}")
-        _require(self.warmup_steps >= 0, f"--warmup-steps must be 0 or more, not {self.warmup_steps}")
-        _require(0 <= self.final_rate <= 1, f"--final-rate must lie between 0 and 1, not {self.final_rate}")
-        _require(self.seed >= 0, f"--seed must be 0 or more, not {self.seed}")
-        _require(self.gradient_clip > 0, f"--gradient-clip must be above 0, not {self.gradient_clip}")
+        require(self.learning_rate > 0, f"--learning-rate must be above 0, not {self.learning_rate}")
+        require(self.warmup_steps >= 0, f"--warmup-steps must be 0 or more, not {self.warmup_steps}")
+        require(0 <= self.final_rate <= 1, f"--final-rate must lie between 0 and 1, not {self.final_rate}")
+        require(self.seed >= 0, f"--seed must be 0 or more, not {self.seed}")
+        require(self.gradient_clip > 0, f"--gradient-clip must be above 0, not {self.gradient_clip}")
         ends = [stage.until for stage in self.stages]
-        _require(bool(ends) and ends == sorted(set(ends)) and ends[-1] == 1, "--crops: stages must rise and end at 1")
+        require(bool(ends) and ends == sorted(set(ends)) and ends[-1] == 1, "--crops: stages must rise and end at 1")
 
     @property
     def stages(self) -> tuple[CropStage, ...]:
@@ -192,8 +108,8 @@ class TrainerConfig:
     """Processes that load photos; 0 loads them in the training process."""
 
     def __post_init__(self) -> None:
-        _require(self.num_nodes >= 1, f"--num-nodes must be at least 1, not {self.num_nodes}")
-        _require(self.workers >= 0, f"--workers must be 0 or more, not {self.workers}")
+        require(self.num_nodes >= 1, f"--num-nodes must be at least 1, not {self.num_nodes}")
+        require(self.workers >= 0, f"--workers must be 0 or more, not {self.workers}")
 
 
 @dataclass(frozen=True)
@@ -238,9 +154,9 @@ class TrainConfig:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
 
     def __post_init__(self) -> None:
-        _require(not set(self.name) & set("/\\"), f"--name {self.name!r} is a path: name the folder with --out instead")
-        _require(self.checkpoint_every >= 1, f"--checkpoint-every must be at least 1, not {self.checkpoint_every}")
-        _require(self.val_every >= 1, f"--val-every must be at least 1, not {self.val_every}")
+        require(not set(self.name) & set("/\\"), f"--name {self.name!r} is a path: name the folder with --out instead")
+        require(self.checkpoint_every >= 1, f"--checkpoint-every must be at least 1, not {self.checkpoint_every}")
+        require(self.val_every >= 1, f"--val-every must be at least 1, not {self.val_every}")
 
 
 def parse_duration(text: str) -> float:
@@ -250,7 +166,7 @@ def parse_duration(text: str) -> float:
         raise ConfigError(f"--max-time {text!r} is not of the form HH:MM:SS, such as 00:30:00")
     hours, minutes, seconds = (int(part) for part in parts)
     total = 3600 * hours + 60 * minutes + seconds
-    _require(
+    require(
         total > 0 and minutes < 60 and seconds < 60, f"--max-time {text!r} is not a time above zero such as 00:30:00"
     )
     return float(total)

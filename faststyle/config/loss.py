@@ -1,0 +1,51 @@
+"""What a stylized image is judged by: one perceptual loss for training and for Gatys optimisation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from faststyle.config.checks import require
+
+__all__ = ["LossConfig", "PerceptualConfig"]
+
+
+@dataclass(frozen=True)
+class PerceptualConfig:
+    """What a stylized image is compared with, and how hard. One set of values serves every painting."""
+
+    strength: float = 0.5
+    """How much style, from 0 (hardly any) to 1 (hardly any photo left)."""
+    style_size: int = 256
+    """Short side in pixels to which the style image is scaled: smaller means finer strokes and smaller motifs."""
+    content_layer: str = "relu3_3"
+    """Layer of the loss network whose features hold the photo's content."""
+    style_layers: tuple[str, ...] = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
+    """Layers of the loss network whose Gram matrices hold the style."""
+    tv_weight: float = 0.0
+    """Weight of total variation, which smooths; nothing here has needed it."""
+    loss_network: Literal["vgg16", "vgg19"] = "vgg16"
+    """The frozen network whose features are compared."""
+
+    def __post_init__(self) -> None:
+        require(0.0 <= self.strength <= 1.0, f"--strength must lie between 0 and 1, not {self.strength}")
+        require(self.style_size >= 32, f"--style-size must be at least 32 pixels, not {self.style_size}")
+        require(bool(self.style_layers), "--style-layers needs at least one layer, such as relu4_3")
+        require(self.tv_weight >= 0, f"--tv-weight must be 0 or more, not {self.tv_weight}")
+
+    @property
+    def style_weight(self) -> float:
+        """Weight of the style loss against a content weight of 1: 1 at strength 0, 10 at 0.5, 100 at 1."""
+        return float(10.0 ** (2.0 * self.strength))
+
+
+@dataclass(frozen=True)
+class LossConfig(PerceptualConfig):
+    """The perceptual loss with what only a network needs."""
+
+    lattice_weight: float = 1000.0
+    """Weight of the lattice loss, which forbids patterns locked to the network's own 4-pixel grid."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.lattice_weight >= 0, f"--lattice-weight must be 0 or more, not {self.lattice_weight}")

@@ -1,0 +1,47 @@
+"""Shapes of the TransformerNet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from faststyle.config.checks import require
+
+__all__ = ["NETS", "NetConfig"]
+
+
+@dataclass(frozen=True)
+class NetConfig:
+    """The shape of a TransformerNet; `NETS` names the shapes on offer."""
+
+    family: Literal["lowres", "johnson"] = "lowres"
+    """lowres: no feature map at full resolution; johnson: the network of Johnson et al. 2016, for comparison."""
+    channels: tuple[int, ...] = (16, 48)
+    """Channels at half and quarter resolution (lowres), or at full, half and quarter resolution (johnson)."""
+    blocks: int = 4
+    """Residual blocks at quarter resolution."""
+    padding: int = 32
+    """Pixels by which the image is mirrored outwards before the first layer; cropped away at the end."""
+    dither: float = 2.0
+    """Levels (of 255) of fixed noise added to the input: strokes grow from it where a photo is perfectly flat."""
+
+    def __post_init__(self) -> None:
+        wanted = {"lowres": 2, "johnson": 3}
+        require(self.family in wanted, f"net family {self.family!r} is unknown: take one of {', '.join(wanted)}")
+        require(
+            len(self.channels) == wanted[self.family] and min(self.channels) >= 1,
+            f"a {self.family} net takes {wanted[self.family]} channel counts of at least 1, not {self.channels}",
+        )
+        require(self.blocks >= 0, f"blocks must be 0 or more, not {self.blocks}")
+        require(self.dither >= 0, f"dither must be 0 or more, not {self.dither}")
+        require(self.padding >= 0 and self.padding % 4 == 0, f"padding must be a multiple of 4, not {self.padding}")
+
+
+NETS: dict[str, NetConfig] = {
+    "nano": NetConfig(channels=(8, 16), blocks=3),
+    "fast": NetConfig(channels=(16, 32), blocks=3),
+    "base": NetConfig(channels=(16, 48), blocks=4),
+    "quality": NetConfig(channels=(24, 64), blocks=5),
+    "johnson": NetConfig(family="johnson", channels=(32, 64, 128), blocks=5, padding=40, dither=0.0),
+}
+"""Named shapes, smallest first; `johnson` is the stock network of 2016 (9x9 ends, 1.68 M parameters)."""
