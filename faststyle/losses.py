@@ -26,15 +26,22 @@ __all__ = [
 ]
 
 
-def gram_matrix(features: Tensor) -> Tensor:
+def gram_matrix(features: Tensor, masks: Tensor | None = None) -> Tensor:
     """Correlations of the channels, N x C x C: F F^T / (C H W) (Johnson et al. 2016, equation 3), in float32.
 
+    With `masks`, R x 1 x h x w in [0, 1] of any size, the features are one image's and the result is R x C x C: each
+    region's own mean, pixels weighted by its mask (Gatys et al. 2017, section 4, with the mask itself as weight).
     The root of the divisor is taken from the features before the product: the sums would overflow in float16.
     """
     n, c, h, w = features.shape
     flat = features.float().reshape(n, c, h * w) / (c * h * w) ** 0.5
+    weighted = flat
+    if masks is not None:
+        shares = F.adaptive_avg_pool2d(masks, (h, w)).reshape(-1, 1, h * w)
+        weighted = flat * (shares / shares.mean(2, keepdim=True).clamp_min(1e-12))
+        flat = flat.expand_as(weighted)
     with torch.autocast(features.device.type, enabled=False):
-        return torch.bmm(flat, flat.transpose(1, 2))
+        return torch.bmm(weighted, flat.transpose(1, 2))
 
 
 def content_loss(features: Tensor, target: Tensor) -> Tensor:
@@ -46,16 +53,17 @@ def content_loss(features: Tensor, target: Tensor) -> Tensor:
     return (difference / target.float().square().mean((1, 2, 3)).clamp_min(1e-12)).mean()
 
 
-def style_loss(gram: Tensor, target: Tensor) -> Tensor:
+def style_loss(gram: Tensor, target: Tensor, shares: Tensor | None = None) -> Tensor:
     """Balanced distance of Gram matrices: |G - G_S|^2 / (|G|^2 + |G_S|^2), averaged over the batch; a scalar in [0, 1].
 
     After Cheng et al. 2021, who divide each layer's loss by its largest possible value, so that layers and paintings
     weigh alike. |G|^2 counts as a constant: with a gradient through it, growing G would pay. `gram` is N x C x C,
-    `target` 1 x C x C or N x C x C.
+    `target` 1 x C x C or N x C x C; with `shares`, N, the sum weighted by them takes the mean's place.
     """
     difference = (gram - target).square().sum((1, 2))
     size = target.square().sum((1, 2)) + gram.detach().square().sum((1, 2))
-    return (difference / size.clamp_min(1e-24)).mean()
+    distance = difference / size.clamp_min(1e-24)
+    return distance.mean() if shares is None else (distance * shares).sum()
 
 
 def total_variation(image: Tensor) -> Tensor:
@@ -106,7 +114,8 @@ class PerceptualLoss:
     """Content + style_weight x style + lattice_weight x lattice + tv_weight x total variation.
 
     The style term is the mean of the layers' losses. `style_grams` holds the style image's Gram matrices, 1 x C x C
-    each.
+    each. `masks`, R x 1 x H x W in [0, 1], gives each region of one image a style of its own: the matrices are then
+    R x C x C, and a region counts by its share of the picture.
     """
 
     style_grams: Mapping[str, Tensor]
@@ -114,10 +123,15 @@ class PerceptualLoss:
     style_weight: float
     lattice_weight: float = 0.0
     tv_weight: float = 0.0
+    masks: Tensor | None = None
 
     def __call__(self, image: Tensor, features: Mapping[str, Tensor], content: Tensor) -> LossTerms:
         """Judge a stylized `image` by its `features`; `content` is the photo's feature at `content_layer`."""
-        layers = {layer: style_loss(gram_matrix(features[layer]), target) for layer, target in self.style_grams.items()}
+        shares = None if self.masks is None else self.masks.mean((1, 2, 3))
+        layers = {
+            layer: style_loss(gram_matrix(features[layer], self.masks), target, shares)
+            for layer, target in self.style_grams.items()
+        }
         style = torch.stack(list(layers.values())).mean()
         content_term = content_loss(features[self.content_layer], content)
         lattice, variation = lattice_loss(image), total_variation(image)

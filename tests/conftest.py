@@ -1,4 +1,4 @@
-"""Fixtures that several test files share: tiny models, and a photo to repaint."""
+"""Fixtures that several test files share: tiny models, random weights of VGG-16, and a photo to repaint."""
 
 from __future__ import annotations
 
@@ -8,10 +8,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper
+from torchvision.models import vgg16
 
 from faststyle.modelcard import ModelCard, Style
+
+
+@pytest.fixture(scope="session")
+def random_vgg(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A file with random VGG-16 features in torchvision's layout."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("vgg") / "vgg16.pth"
+    torch.save(
+        {key: value for key, value in vgg16(weights=None).state_dict().items() if key.startswith("features.")}, path
+    )
+    return str(path)
 
 
 @pytest.fixture(scope="session")

@@ -99,3 +99,24 @@ def test_gradients_point_downhill(loss):
     assert x.grad is not None
     with torch.no_grad():
         assert loss(x - 1e-2 * x.grad / x.grad.norm(), target) < before
+
+
+def test_gram_matrix_of_a_region_is_that_of_its_pixels_alone():
+    features = rand(1, 5, 6, 8)
+    left = torch.zeros(1, 1, 6, 8)
+    left[..., :4] = 1
+    masks = torch.cat([left, 1 - left])
+    found = gram_matrix(features, masks)
+    expected = [gram_matrix(features[..., :4])[0], gram_matrix(features[..., 4:])[0]]
+    assert torch.allclose(found, torch.stack(expected), atol=1e-6)
+    assert torch.allclose(gram_matrix(features, torch.ones(1, 1, 12, 16)), gram_matrix(features), atol=1e-6)
+
+
+def test_a_region_counts_by_its_share_of_the_picture():
+    image, features = rand(1, 3, 32, 32), {"a": rand(1, 4, 8, 8, seed=3)}
+    masks = torch.zeros(2, 1, 32, 32)
+    masks[0, :, :8], masks[1, :, 8:] = 1, 1
+    grams = gram_matrix(rand(2, 4, 9, 9, seed=5))
+    terms = PerceptualLoss({"a": grams}, "a", 1.0, masks=masks)(image, features, features["a"])
+    each = [style_loss(gram_matrix(features["a"], masks[i : i + 1]), grams[i : i + 1]) for i in (0, 1)]
+    assert terms.style.item() == pytest.approx((0.25 * each[0] + 0.75 * each[1]).item(), rel=1e-5)

@@ -1,4 +1,4 @@
-"""A tiny training run: fabricated photos and painting, a small net, a loss network with random weights."""
+"""A tiny training run: fabricated photos and painting, a small net."""
 
 from __future__ import annotations
 
@@ -8,22 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from torchvision.models import vgg16
 
 from faststyle.config import LossConfig, OptimConfig, TrainConfig, TrainerConfig
-
-
-@pytest.fixture(scope="session")
-def random_vgg(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A file with random VGG-16 features in torchvision's layout."""
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("vgg") / "vgg16.pth"
-    torch.save(
-        {key: value for key, value in vgg16(weights=None).state_dict().items() if key.startswith("features.")}, path
-    )
-    return str(path)
 
 
 @pytest.fixture
