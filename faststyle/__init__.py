@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from faststyle.errors import FaststyleError
     from faststyle.modelcard import ModelCard
+    from faststyle.optimize.deepdream import deepdream, zoom
+    from faststyle.optimize.gatys import gatys
     from faststyle.runtime.stylizer import Stylizer
 
-__all__ = ["FaststyleError", "ModelCard", "Stylizer", "__version__"]
+__all__ = ["FaststyleError", "ModelCard", "Stylizer", "__version__", "deepdream", "gatys", "zoom"]
 
 __version__ = "0.1.0"
 
@@ -21,6 +23,9 @@ _HOMES = {
     "FaststyleError": "faststyle.errors",
     "ModelCard": "faststyle.modelcard",
     "Stylizer": "faststyle.runtime.stylizer",
+    "deepdream": "faststyle.optimize.deepdream",
+    "gatys": "faststyle.optimize.gatys",
+    "zoom": "faststyle.optimize.deepdream",
 }
 
 

@@ -27,3 +27,7 @@ class ConfigError(FaststyleError):
 
 class TrainingError(FaststyleError):
     """Training cannot start, or diverged and was stopped."""
+
+
+class OptimizeError(FaststyleError):
+    """A picture cannot be optimised: too little memory, or the optimisation diverged."""

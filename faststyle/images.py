@@ -37,6 +37,7 @@ __all__ = [
     "read_size",
     "resize_rgb",
     "save_image",
+    "with_pixels",
 ]
 
 _FORMATS = {
@@ -183,11 +184,15 @@ def fit_within(picture: Picture, size: int) -> Picture:
     scale = size / max(height, width)
     if scale >= 1:
         return picture
-    width, height = max(1, round(width * scale)), max(1, round(height * scale))
-    alpha = None
-    if picture.alpha is not None:
-        alpha = np.array(Image.fromarray(picture.alpha).resize((width, height), Image.Resampling.LANCZOS))
-    return replace(picture, rgb=resize_rgb(picture.rgb, width, height), alpha=alpha)
+    return with_pixels(picture, resize_rgb(picture.rgb, max(1, round(width * scale)), max(1, round(height * scale))))
+
+
+def with_pixels(picture: Picture, rgb: NDArray[np.uint8]) -> Picture:
+    """The picture with new pixels, of another size perhaps: its alpha is scaled along, its metadata kept."""
+    alpha, size = picture.alpha, rgb.shape[1::-1]
+    if alpha is not None and alpha.shape[::-1] != size:
+        alpha = np.array(Image.fromarray(alpha).resize(size, Image.Resampling.LANCZOS))
+    return replace(picture, rgb=rgb, alpha=alpha)
 
 
 def resize_rgb(rgb: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:

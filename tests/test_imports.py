@@ -22,11 +22,14 @@ ROOMS: dict[str, set[str]] = {
     "files": {"errors"},
     "checkpoints": {"errors", "modelcard"},
     "images": {"errors", "files"},
+    "colors": {"errors"},
+    "video": {"errors", "files"},
     "runtime": {"images", "modelcard", "checkpoints", "errors"},
     "losses": {"errors"},
     "nets": LEAVES,
     "export": {"nets", "runtime"} | LEAVES,
     "training": {"export", "losses", "nets"} | LEAVES,
+    "optimize": {"losses", "nets", "colors"} | LEAVES,
 }
 """For each room, the other rooms that it may import. The command line and the package itself may import all."""
 
@@ -37,6 +40,8 @@ LIBRARIES: dict[str, set[str]] = {
     "files": set(),
     "checkpoints": set(),
     "images": {"numpy", "PIL"},
+    "colors": {"numpy"},
+    "video": {"numpy", "PIL", "av"},
     "runtime": {"numpy", "PIL", "onnxruntime"},
     "losses": {"torch"},
     "cli": {"tyro"},
@@ -136,7 +141,7 @@ def test_help_and_version_load_nothing(arguments: list[str], tmp_path: Path) -> 
     assert not loaded(RUN, *arguments, cwd=tmp_path) & (HEAVY | RUNTIME | {"tyro"})
 
 
-@pytest.mark.parametrize("command", ["stylize", "train", "export", "info", "models", "weights"])
+@pytest.mark.parametrize("command", ["stylize", "train", "dream", "gatys", "export", "info", "models", "weights"])
 def test_help_of_a_command_loads_no_runtime(command: str, tmp_path: Path) -> None:
     assert not loaded(RUN, command, "--help", cwd=tmp_path) & (HEAVY | RUNTIME)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from faststyle.errors import ImageError
 
-__all__ = ["STREAM", "Job", "plan"]
+__all__ = ["STREAM", "Job", "plan", "writable"]
 
 STREAM = "-"
 """Standard input as a photo, standard output as its target."""
@@ -39,9 +39,9 @@ def plan(photos: Sequence[str], output: str | None, model: str) -> list[Job]:
         raise ImageError(f"the results from the folder {folders[0]} need a folder: name one with -o")
     found, empty = _expand(photos, output)
     if output is None:
-        targets = [path.with_stem(f"{path.stem}-{model}") for path in map(_writable, found)]
+        targets = [path.with_stem(f"{path.stem}-{model}") for path in map(writable, found)]
     elif _is_folder(output):
-        targets = [Path(output) / _writable(below) for below in found.values()]
+        targets = [Path(output) / writable(below) for below in found.values()]
     elif folders or len(found) > 1:
         raise ImageError(f"several photos, or a folder of them, cannot go to one file {output}: name a folder with -o")
     else:
@@ -105,7 +105,7 @@ def _distinct(targets: Sequence[Path]) -> list[Path]:
     return result
 
 
-def _writable(path: Path) -> Path:
+def writable(path: Path) -> Path:
     """The path with a suffix that can be written: its own, or .png."""
     from faststyle.images import format_of
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import Positional, arg
 
 from faststyle.cli.console import StatusLine, needs
+from faststyle.cli.steps import duration
 from faststyle.cli.weights import fetch
 from faststyle.config import TrainConfig
 
@@ -71,14 +72,8 @@ class _Display:
             return
         text = f"{100 * progress.fraction:3.0f}% step {progress.step} {terms}"
         if math.isfinite(progress.images_per_second) and math.isfinite(progress.eta):
-            text += f" {progress.images_per_second:.1f} images/s, {_duration(progress.eta)} left"
+            text += f" {progress.images_per_second:.1f} images/s, {duration(progress.eta)} left"
         due = progress.seconds - self._last >= _PLAIN_EVERY
         self.line.show(f"[{'#' * int(20 * progress.fraction):20}] {text}", plain=text if due else None)
         if due:
             self._last = progress.seconds
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

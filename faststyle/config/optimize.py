@@ -98,9 +98,7 @@ class DreamConfig:
             "--class and --layer exclude each other: a class is found in the network's last layer",
         )
         require(self.octaves is None or self.octaves >= 1, f"--octaves must be at least 1, not {self.octaves}")
-        require(
-            1.0 < self.octave_scale <= 4.0, f"--octave-scale must lie above 1 and at most at 4, not {self.octave_scale}"
-        )
+        require(1.1 <= self.octave_scale <= 4, f"--octave-scale must lie between 1.1 and 4, not {self.octave_scale}")
         require(self.steps >= 1, f"--steps must be at least 1, not {self.steps}")
         require(0 < self.step_size <= 1, f"--step-size must lie above 0 and at most at 1, not {self.step_size}")
         require(self.jitter >= 0, f"--jitter must be 0 or more, not {self.jitter}")

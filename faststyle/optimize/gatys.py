@@ -1,0 +1,254 @@
+"""Gatys style transfer: optimise the pixels until the loss network finds the photo's content and the painting's style.
+
+The method of Gatys et al. 2016 with the losses that training uses, coarse to fine; docs/differences.md tells where it
+departs from the paper.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from torch import Tensor
+from torch.nn import functional as F
+
+from faststyle.colors import LUMA, keep_chrominance, luminance, match_colors, match_luminance
+from faststyle.config import GatysConfig
+from faststyle.errors import ConfigError, ImageError
+from faststyle.images import resize_rgb
+from faststyle.losses import LossTerms, PerceptualLoss, gram_matrix
+from faststyle.nets.lossnet import LossNetwork
+from faststyle.nets.weights import load_weights
+from faststyle.optimize import loops
+from faststyle.optimize.devices import choose_device, precision_of, reduced
+from faststyle.optimize.memory import check_memory
+from faststyle.optimize.pixels import Source, Step, read_rgb, resize, to_rgb, to_tensor
+from faststyle.optimize.transforms import Gradient, Objective, blended, gradient_of, greyscale
+
+__all__ = ["gatys", "memory_of", "scales_of"]
+
+DEFAULT_SIZE = 512
+"""Longer side at most, where no size is asked for."""
+SMALLEST = 96
+"""Short side below which a coarser scale shows the loss network too little to help."""
+LEAST = 32
+"""Shortest side that the losses are defined on."""
+COARSE_STEPS = 100
+"""Steps at most at each coarser scale: more change little at the full size."""
+BYTES, BYTES_PER_PIXEL = 850_000_000, 2600
+"""Memory of the process, and of each pixel of the picture at the largest scale."""
+
+_log = logging.getLogger("faststyle")
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What one optimisation works with; photo and start in the full size, `masks` R x 1 x H x W in [0, 1] or None."""
+
+    config: GatysConfig
+    network: LossNetwork
+    device: torch.device
+    photo: NDArray[np.uint8]
+    start: NDArray[np.uint8]
+    paintings: list[NDArray[np.uint8]]
+    shares: list[float]
+    masks: Tensor | None
+    sizes: list[tuple[int, int]]
+
+
+def gatys(
+    content: Source,
+    styles: Sequence[Source],
+    config: GatysConfig | None = None,
+    *,
+    init: str | Source = "content",
+    masks: Sequence[Source] = (),
+    network: LossNetwork | None = None,
+) -> Iterator[Step]:
+    """Repaint `content` in the style of one or several pictures, step by step; the last step holds the result.
+
+    `init` is what the optimisation starts from: "content", "noise" or "style", or a picture, such as what a trained
+    network made of the photo. `masks`, one to each style, say by their brightness where a style applies: white
+    everywhere, black nowhere; where all are black the photo stays as it is. Equal seeds give equal pictures, bit for
+    bit on the CPU. `network` may be handed in so that many pictures share one. Raises FaststyleError's children for bad
+    input and for too little memory, before the first step.
+
+        for step in gatys("photo.jpg", ["painting.jpg"]):
+            print(step.step, step.losses["total"])
+        Image.fromarray(step.image()).save("painted.png")
+    """
+    config = config or GatysConfig()
+    photo, paintings = read_rgb(content), [read_rgb(style) for style in styles]
+    if not paintings:
+        raise ConfigError("name at least one style image")
+    sizes = scales_of(photo.shape[1], photo.shape[0], config)
+    full = sizes[-1]
+    shares = _shares(config, len(paintings), bool(masks))
+    device = choose_device(config.device)
+    check_memory(memory_of(*full, config), device, "choose a smaller --size")
+    regions = _regions(masks, len(paintings), photo, full, device)
+    start = _start(init, photo, paintings, full, config.seed)
+    photo = resize_rgb(photo, *full)
+    if config.keep_colors == "histogram":
+        paintings = [match_colors(painting, photo) for painting in paintings]
+    elif config.keep_colors == "luminance":
+        target = luminance(photo)
+        greys = [match_luminance(luminance(painting), target) for painting in paintings]
+        paintings = [np.repeat(np.rint(grey * 255).astype(np.uint8)[..., None], 3, 2) for grey in greys]
+    if network is None:
+        loss = config.loss
+        weights = load_weights(loss.loss_network, config.loss_weights)
+        network = LossNetwork((*loss.style_layers, loss.content_layer), weights, name=loss.loss_network)
+    network = network.to(device)
+    return _optimise(_Task(config, network, device, photo, start, paintings, shares, regions, sizes))
+
+
+def scales_of(width: int, height: int, config: GatysConfig) -> list[tuple[int, int]]:
+    """Width and height of each scale for a photo of this size, coarse to fine; the last is the result's."""
+    longer = config.size or min(DEFAULT_SIZE, max(width, height))
+    factor = longer / max(width, height)
+    short = min(width, height) * factor
+    if short < LEAST:
+        raise ImageError(f"the picture's short side would have {round(short)} pixels, {LEAST} are needed: raise --size")
+    count = config.scales
+    if count is None:
+        count = 1
+        while short / 2**count >= SMALLEST:
+            count += 1
+    elif short / 2 ** (count - 1) < LEAST:
+        raise ConfigError(f"--scales {count} would start below {LEAST} pixels: take fewer, or a larger --size")
+    factors = [factor / 2**level for level in reversed(range(count))]
+    return [(round(width * factor), round(height * factor)) for factor in factors]
+
+
+def memory_of(width: int, height: int, config: GatysConfig) -> int:
+    """Bytes that an optimisation takes at its largest scale, as measured with VGG-16 cut at relu4_3."""
+    pixels = BYTES_PER_PIXEL + (2 * loops.HISTORY * 12 if config.optimizer == "lbfgs" else 0)
+    return BYTES + width * height * pixels
+
+
+def _optimise(task: _Task) -> Iterator[Step]:
+    config = task.config
+    counts = [min(config.steps, COARSE_STEPS)] * (len(task.sizes) - 1) + [config.steps]
+    work = [width * height * steps for (width, height), steps in zip(task.sizes, counts, strict=True)]
+    image = start = torch.empty(0)
+    done, spent = 0, 0
+    for (width, height), steps, share in zip(task.sizes, counts, work, strict=True):
+        coarse, start = start, _channels(task, to_tensor(resize_rgb(task.start, width, height), task.device))
+        # What the last scale changed, enlarged: the detail of the start that it could not show comes with this one.
+        image = (start + resize(image - coarse, width, height)).clamp(0, 1) if done else start.clone()
+        gradient, show = _view(task, image)
+        if config.optimizer == "adam":
+            run = loops.adam(image, gradient, steps, config.learning_rate)
+        else:
+            run = loops.lbfgs(image, gradient, steps)
+        for step, losses in enumerate(run):
+            if step or not done:  # a scale starts from the picture that the last one ended with
+                fraction = (spent + share * step / steps) / sum(work)
+                yield Step(done + step, sum(counts), fraction, width, height, losses, show)
+        done, spent = done + steps, spent + share
+
+
+def _view(task: _Task, image: Tensor) -> tuple[Gradient, Callable[[], NDArray[np.uint8]]]:
+    """The gradient at the image's scale, and how the picture looks to a user."""
+    height, width = image.shape[2:]
+    photo = _channels(task, to_tensor(resize_rgb(task.photo, width, height), task.device))
+    masks = None if task.masks is None else F.interpolate(task.masks, size=(height, width), mode="area")
+    mask = None if masks is None else masks.sum(0, keepdim=True)
+    grey = photo.shape[1] == 1
+    gradient = gradient_of(_objective(task, photo.expand(-1, 3, -1, -1), masks))
+    if grey:
+        gradient = greyscale(gradient)
+    if mask is not None:
+        gradient = blended(gradient, photo, mask)
+
+    def show() -> NDArray[np.uint8]:
+        seen = image if mask is None else photo + (image - photo) * mask
+        seen = resize(seen, *task.sizes[-1]).clamp(0, 1)
+        return keep_chrominance(seen[0, 0].cpu().numpy(), task.photo) if grey else to_rgb(seen)
+
+    return gradient, show
+
+
+def _objective(task: _Task, photo: Tensor, masks: Tensor | None) -> Objective:
+    """The perceptual loss at one scale; the style images shrink with the picture, so that strokes keep their places."""
+    loss, network = task.config.loss, task.network
+    short = loss.style_size * photo.shape[3] / task.sizes[-1][0]
+    with torch.no_grad():
+        content = network(photo, (loss.content_layer,))[loss.content_layer]
+        found = [network(_short_side(painting, short, task.device), loss.style_layers) for painting in task.paintings]
+    grams = {layer: torch.cat([gram_matrix(features[layer]) for features in found]) for layer in loss.style_layers}
+    if masks is None:  # one style for the whole picture: what several have in common, by their shares
+        shares = torch.tensor(task.shares, device=task.device).view(-1, 1, 1)
+        grams = {layer: (gram * shares).sum(0, keepdim=True) for layer, gram in grams.items()}
+    criterion = PerceptualLoss(grams, loss.content_layer, loss.style_weight, tv_weight=loss.tv_weight, masks=masks)
+    precision = precision_of(task.config.precision, task.device)
+
+    def objective(image: Tensor) -> LossTerms:
+        with reduced(task.device, precision):
+            features = network(image)
+        return criterion(image, features, content)
+
+    return objective
+
+
+def _channels(task: _Task, image: Tensor) -> Tensor:
+    """The channels that are optimised: all three, or luminance alone."""
+    if task.config.keep_colors != "luminance":
+        return image
+    return (image * image.new_tensor(LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)
+
+
+def _short_side(painting: NDArray[np.uint8], short: float, device: torch.device) -> Tensor:
+    """A style image as 1 x 3 x H x W in [0, 1], its short side scaled to `short` pixels."""
+    height, width = painting.shape[:2]
+    scale = short / min(height, width)
+    return to_tensor(resize_rgb(painting, round(width * scale), round(height * scale)), device)
+
+
+def _start(
+    init: str | Source, photo: NDArray[np.uint8], paintings: list[NDArray[np.uint8]], size: tuple[int, int], seed: int
+) -> NDArray[np.uint8]:
+    """The picture to start from, in the full size."""
+    if isinstance(init, str) and init == "noise":
+        return np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    if isinstance(init, str) and init == "style":
+        return np.array(ImageOps.fit(Image.fromarray(paintings[0]), size, Image.Resampling.LANCZOS))
+    return resize_rgb(photo if isinstance(init, str) and init == "content" else read_rgb(init), *size)
+
+
+def _shares(config: GatysConfig, paintings: int, masked: bool) -> list[float]:
+    """How much each style image counts, adding up to 1."""
+    weights = config.style_weights or (1.0,) * paintings
+    if masked and config.style_weights:
+        raise ConfigError("--style-weights and --mask exclude each other: with masks each region has its own style")
+    if len(weights) != paintings:
+        raise ConfigError(f"--style-weights has {len(weights)} values for {paintings} style images: give one each")
+    return [weight / sum(weights) for weight in weights]
+
+
+def _regions(
+    masks: Sequence[Source], paintings: int, photo: NDArray[np.uint8], size: tuple[int, int], device: torch.device
+) -> Tensor | None:
+    """The masks as R x 1 x H x W in [0, 1], scaled down where they overlap, so that they add up to 1 at most."""
+    if not masks:
+        return None
+    if len(masks) != paintings:
+        raise ConfigError(f"there are {len(masks)} masks for {paintings} style images: give each style one")
+    layers = []
+    for number, source in enumerate(masks, 1):
+        rgb, name = read_rgb(source), str(source) if isinstance(source, (str, os.PathLike)) else f"mask {number}"
+        if not rgb.any():
+            raise ImageError(f"{name} is black all over: paint white where its style shall apply")
+        if rgb.shape != photo.shape:
+            shapes = (*rgb.shape[1::-1], *photo.shape[1::-1])
+            _log.info("%s is %d x %d and the photo %d x %d: the mask is scaled to fit", name, *shapes)
+        layers.append(torch.from_numpy(luminance(resize_rgb(rgb, *size))))
+    stack = torch.stack(layers)[:, None].to(device)
+    return stack / stack.sum(0, keepdim=True).clamp_min(1)
