@@ -1,0 +1,229 @@
+"""How soon does an optimisation reach the loss that plain L-BFGS needs 500 steps for? And what does a dream step cost?
+
+    python benchmarks/optimisation.py PHOTO PAINTING MODEL [PHOTO PAINTING MODEL ...] [--size 512] [--steps 500]
+
+For each pair of photo and painting, scaled to SIZE x SIZE: plain single-scale L-BFGS from the photo, torch's own at its
+defaults and in float32, sets the target; then the time until plain Adam, `gatys` coarse to fine, and `gatys` from the
+picture that MODEL makes reach it, or how near they came. Seconds are those of the wall clock, CPU seconds those that
+the process computed (both cores count): where something else runs on the machine, compare the latter. And DeepDream on
+one photo: seconds per megapixel and octave step, ours against the same steps written plainly with a hook on
+torchvision's whole VGG-16. Everything in one process, one after the other; prints Markdown as it goes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torchvision
+from numpy.typing import NDArray
+from PIL import Image
+
+from faststyle.config import DreamConfig, GatysConfig
+from faststyle.images import read_image, resize_rgb
+from faststyle.losses import PerceptualLoss, gram_matrix
+from faststyle.nets.lossnet import LossNetwork
+from faststyle.nets.weights import load_weights
+from faststyle.optimize.deepdream import deepdream
+from faststyle.optimize.gatys import gatys
+from faststyle.optimize.pixels import Source, to_rgb, to_tensor
+from faststyle.runtime.stylizer import Stylizer
+
+CONFIG = GatysConfig()
+
+
+@dataclass
+class Run:
+    """How one method got on: total loss after each step, and the time that had gone by."""
+
+    losses: list[float]
+    seconds: list[float]
+    cpu: list[float]
+    picture: NDArray[np.uint8]
+
+    def reach(self, target: float) -> int | None:
+        """The first step at or below a loss."""
+        return next((step for step, loss in enumerate(self.losses) if loss <= target), None)
+
+
+def follow(steps: Iterator[tuple[float, NDArray[np.uint8]]], target: float | None = None) -> Run:
+    """Run until the target is reached or the steps end; the picture is that of the last step."""
+    start, cpu = time.perf_counter(), time.process_time()
+    run = Run([], [], [], np.empty(0, np.uint8))
+    for loss, run.picture in steps:
+        run.losses.append(loss)
+        run.seconds.append(time.perf_counter() - start)
+        run.cpu.append(time.process_time() - cpu)
+        if target is not None and loss <= target:
+            break
+    return run
+
+
+def plain(
+    photo: NDArray[np.uint8], painting: NDArray[np.uint8], network: LossNetwork, steps: int, optimizer: str
+) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+    """The optimisation as everyone writes it: one scale, torch's optimiser, clipped after each step."""
+    loss = CONFIG.loss
+    scale = loss.style_size / min(painting.shape[:2])
+    style = to_tensor(
+        resize_rgb(painting, round(painting.shape[1] * scale), round(painting.shape[0] * scale)), torch.device("cpu")
+    )
+    content = to_tensor(photo, torch.device("cpu"))
+    with torch.no_grad():
+        grams = {layer: gram_matrix(features) for layer, features in network(style, loss.style_layers).items()}
+        wanted = network(content, (loss.content_layer,))[loss.content_layer]
+    criterion = PerceptualLoss(grams, loss.content_layer, loss.style_weight)
+    image = content.clone().requires_grad_()
+    method = (
+        torch.optim.LBFGS([image], max_iter=1, tolerance_grad=0, tolerance_change=0)
+        if optimizer == "lbfgs"
+        else torch.optim.Adam([image], lr=CONFIG.learning_rate)
+    )
+    found = 0.0
+
+    def closure() -> torch.Tensor:
+        nonlocal found
+        method.zero_grad()
+        total = criterion(image, network(image), wanted).total
+        total.backward()  # type: ignore[no-untyped-call]
+        found = float(total.detach())
+        return total
+
+    for _ in range(steps):
+        method.step(closure)  # type: ignore[no-untyped-call]
+        yield found, to_rgb(image)  # the loss before the step, as the closure saw it
+        with torch.no_grad():
+            image.clamp_(0, 1)
+
+
+def ours(
+    photo: NDArray[np.uint8], painting: NDArray[np.uint8], network: LossNetwork, steps: int, init: Source
+) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+    """`gatys` at its defaults; losses at the coarser scales are those of another picture and count as infinite."""
+    side = photo.shape[0]
+    for step in gatys(photo, [painting], GatysConfig(size=side, steps=steps), init=init, network=network):
+        yield step.losses["total"] if step.width == side else float("inf"), step.image()
+
+
+def transfer(pairs: list[tuple[str, str, str]], size: int, steps: int, adam_steps: int, out: Path) -> None:
+    """The table of times until each method reaches the target; pictures go to `out`."""
+    network = LossNetwork((*CONFIG.loss.style_layers, CONFIG.loss.content_layer), load_weights("vgg16"))
+    print(
+        f"\n| pair at {size} x {size} | method | loss | after steps | seconds | CPU seconds | sooner | by CPU seconds |"
+    )
+    print("|---|---|---|---|---|---|---|---|", flush=True)
+    sooner: dict[str, list[float]] = {}
+    for photo_path, painting_path, model in pairs:
+        photo, painting = resize_rgb(read_image(photo_path).rgb, size, size), read_image(painting_path).rgb
+        pair = f"{Path(photo_path).stem}, {Path(painting_path).stem}"
+        reference = follow(plain(photo, painting, network, steps, "lbfgs"))
+        target = min(reference.losses)
+        start = time.perf_counter()
+        painted = Stylizer(model)(photo)
+        model_seconds = time.perf_counter() - start
+        runs = {
+            "plain L-BFGS": reference,
+            "plain Adam": follow(plain(photo, painting, network, adam_steps, "adam"), target),
+            "coarse to fine": follow(ours(photo, painting, network, steps, "content"), target),
+            "coarse to fine from the model": follow(ours(photo, painting, network, steps, painted), target),
+        }
+        for name, run in runs.items():
+            step = run.reach(target)
+            last = len(run.losses) - 1 if step is None else step
+            wall, cpu = reference.seconds[-1] / run.seconds[last], reference.cpu[-1] / run.cpu[last]
+            found = "not reached | not reached" if step is None else f"{wall:.1f} | {cpu:.1f}"
+            numbers = f"{run.losses[last]:.4f} | {last} | {run.seconds[last]:.0f} | {run.cpu[last]:.0f}"
+            print(f"| {pair} | {name} | {numbers} | {found} |", flush=True)
+            sooner.setdefault(name, []).append(0.0 if step is None else cpu)
+            Image.fromarray(run.picture).save(out / f"{pair} {name}.png".replace(", ", "-").replace(" ", "-"))
+        curve = ", ".join(
+            f"{step}: {reference.losses[step]:.3f}" for step in (10, 25, 50, 100, 200, 300) if step < steps
+        )
+        print(f"<!-- the model took {model_seconds:.2f} s; plain L-BFGS by step: {curve} -->", flush=True)
+    for name, ratios in sooner.items():
+        print(f"| median | {name} | | | | | | {statistics.median(ratios):.1f} |", flush=True)
+
+
+def plain_dream(photo: NDArray[np.uint8], steps: int) -> float:
+    """Seconds a megapixel and step for gradient ascent with a hook on torchvision's whole VGG-16."""
+    vgg = torchvision.models.vgg16(weights=None)
+    vgg.load_state_dict(load_weights("vgg16"), strict=False)  # the classifier's weights change no time
+    vgg.eval().requires_grad_(False)
+    kept: list[torch.Tensor] = []
+    vgg.features[22].register_forward_hook(lambda module, inputs, output: kept.append(output))  # relu4_3
+    mean, std = (
+        torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1),
+        torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1),
+    )
+    image = to_tensor(photo, torch.device("cpu"))
+
+    def step() -> None:
+        nonlocal image
+        image = image.detach().roll((3, 5), (2, 3)).requires_grad_()
+        kept.clear()
+        vgg((image - mean) / std)
+        kept[0].square().mean().backward()  # type: ignore[no-untyped-call]
+        assert image.grad is not None
+        slope = image.grad / image.grad.abs().mean()
+        image = (image.detach() + 0.01 * slope).clamp(0, 1).roll((-3, -5), (2, 3))
+
+    step()
+    start = time.perf_counter()
+    for _ in range(steps):
+        step()
+    return _per_megapixel(time.perf_counter() - start, steps, photo)
+
+
+def our_dream(photo: NDArray[np.uint8], steps: int) -> float:
+    """The same for one octave of `deepdream` at its defaults."""
+    dream = deepdream(photo, DreamConfig(octaves=1, steps=steps + 1))
+    next(dream)
+    start = time.perf_counter()
+    for _ in dream:
+        pass
+    return _per_megapixel(time.perf_counter() - start, steps, photo)
+
+
+def _per_megapixel(seconds: float, steps: int, photo: NDArray[np.uint8]) -> float:
+    height, width = (int(side) for side in photo.shape[:2])
+    return seconds / steps / (height * width / 1e6)
+
+
+def dreams(photo_path: str, rounds: int, steps: int) -> None:
+    """Both in turn, several rounds; medians."""
+    photo = resize_rgb(read_image(photo_path).rgb, 512, 512)
+    plain_times, our_times = [], []
+    for _ in range(rounds):
+        plain_times.append(plain_dream(photo, steps))
+        our_times.append(our_dream(photo, steps))
+    theirs, ours_ = statistics.median(plain_times), statistics.median(our_times)
+    print("| DeepDream, 512 x 512, relu4_3 | seconds per megapixel and step |\n|---|---|")
+    print(f"| plainly in torch, whole VGG-16 | {theirs:.2f} |\n| faststyle | {ours_:.2f} |")
+    print(f"| ratio | {theirs / ours_:.2f} |", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pairs", nargs="+", metavar="PHOTO PAINTING MODEL")
+    parser.add_argument("--size", type=int, default=512)
+    parser.add_argument("--steps", type=int, default=500, help="steps of plain L-BFGS that set the target")
+    parser.add_argument("--adam-steps", type=int, default=500, help="steps after which Adam is given up")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of the DeepDream comparison")
+    options = parser.parse_args()
+    if len(options.pairs) % 3:
+        parser.error("name a photo, a painting and a model for each pair")
+    out = Path("out/optimisation")
+    out.mkdir(parents=True, exist_ok=True)
+    pairs = list(zip(*[iter(options.pairs)] * 3, strict=True))
+    dreams(pairs[0][0], options.rounds, 5)
+    transfer(pairs, options.size, options.steps, options.adam_steps, out)
+
+
+if __name__ == "__main__":
+    main()
