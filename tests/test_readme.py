@@ -119,6 +119,13 @@ def tensorboard(shell: Shell, project: Path, line: str) -> None:
     shell(f"{line} --inspect")
 
 
+def optimise(shell: Shell, project: Path, line: str) -> None:
+    short = {"gatys": " --size 64 --steps 2", "dream": " --size 64 --steps 1"}[line.split()[1]]
+    line = re.sub(r"--zoom \d+", "--zoom 2", line)
+    result = last_line(shell(f"{sys.executable} -m {line}" + ("" if "--list-layers" in line else short)))
+    assert result == "relu5_3" if "--list-layers" in line else (project / result).is_file()
+
+
 HOW: dict[str, Callable[[Shell, Path, str], None]] = {
     "make demo": make_demo,
     "make test": make_test,
@@ -127,6 +134,7 @@ HOW: dict[str, Callable[[Shell, Path, str], None]] = {
     "python train.py": train,
     "python data/fetch_coco.py": coco,
     "tensorboard": tensorboard,
+    "faststyle": optimise,
     "python": as_printed,
 }
 
@@ -139,6 +147,7 @@ def test_command(shell: Shell, project: Path, line: str) -> None:
     how(shell, project, line)
 
 
+@pytest.mark.vgg
 @pytest.mark.parametrize("snippet", SNIPPETS)
 def test_snippet(project: Path, snippet: str) -> None:
     done = subprocess.run([sys.executable, "-W", "error", "-c", snippet], cwd=project, capture_output=True, text=True)

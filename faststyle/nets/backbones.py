@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from faststyle.errors import ConfigError, ImageError, ModelError, WeightsError
 from faststyle.nets.fetch import Progress, UnavailableError, published, torchvision_url
-from faststyle.nets.lossnet import LAYERS, LossNetwork
+from faststyle.nets.lossnet import LAYERS, LossNetwork, distinct_layers
 from faststyle.nets.weights import UnusableError, checked, load_weights, opened, read_torch
 
 __all__ = [
@@ -88,7 +88,7 @@ class Classifier(nn.Module):
     def __init__(self, layers: Iterable[str], weights: Mapping[str, Tensor] | None = None, *, name: str) -> None:
         super().__init__()
         self.name = name
-        self.layers = _named(name, layers)
+        self.layers = distinct_layers(name, _layers(name), layers)
         # With weights to come, nothing is initialised, nor held in memory twice.
         with torch.device("cpu" if weights is None else "meta"):
             chain = _chain(name)
@@ -143,7 +143,7 @@ def open_backbone(
     which torchvision's host fills. Raises ConfigError for unknown names and WeightsError where weights are not to be
     had or do not fit.
     """
-    layers = _named(name, layers)
+    layers = distinct_layers(name, _layers(name), layers)
     if name in LAYERS and "logits" not in layers:
         return LossNetwork(layers, load_weights(name, file, on_progress), name=name)
     path = Path(file) if file is not None else _published(name, on_progress or (lambda source, done, total: None))
@@ -163,18 +163,22 @@ def categories() -> list[str]:
 def class_index(text: str) -> int:
     """The class that a name, in upper or lower case, or a number from 0 to 999 stands for.
 
-    Raises ConfigError with the names that come near: torchvision keeps only the first of ImageNet's synonyms, "tabby"
-    of "tabby, tabby cat".
+    torchvision keeps only the first of ImageNet's synonyms, "tabby" of "tabby, tabby cat": so that "tabby cat" is
+    understood, a cat or dog at the end of a name counts only where it makes a class. Raises ConfigError with the names
+    that come near.
     """
     names = categories()
+    lower = [name.casefold() for name in names]
     text = text.strip()
+    shorter, _, kind = text.rpartition(" ")
+    if text.casefold() not in lower and kind.casefold() in ("cat", "dog") and shorter.casefold() in lower:
+        text = shorter
     if text.isdecimal():
         if int(text) < len(names):
             return int(text)
         raise ConfigError(f"there is no class {text}: take a number from 0 to {len(names) - 1}")
     if names.count(text) == 1:
         return names.index(text)
-    lower = [name.casefold() for name in names]
     wanted = text.casefold()
     same = [index for index, name in enumerate(lower) if name == wanted]
     if len(same) > 1:  # the jacket and the dog, both cardigans
@@ -208,23 +212,9 @@ def _layers(name: str) -> dict[str, int]:
     return _SMALLEST[name]
 
 
-def _named(name: str, layers: Iterable[str]) -> tuple[str, ...]:
-    """The layers without repetition; raises ConfigError for one that the network does not have, or for none."""
-    known = _layers(name)
-    layers = tuple(dict.fromkeys(layers))
-    for layer in layers:
-        if layer not in known:
-            near = difflib.get_close_matches(layer, known, 1)
-            hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(known)}"
-            raise ConfigError(f"{name} has no layer {layer!r}: {hint}")
-    if not layers:
-        raise ConfigError(f"name at least one layer of {name}")
-    return layers
-
-
 def _deepest(name: str, layers: Iterable[str]) -> str:
     known = tuple(_layers(name))
-    return max(_named(name, layers), key=known.index)
+    return max(distinct_layers(name, known, layers), key=known.index)
 
 
 def _torchvision() -> ModuleType:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from faststyle.errors import ConfigError
 
-__all__ = ["LAYERS", "LossNetwork"]
+__all__ = ["LAYERS", "LossNetwork", "distinct_layers"]
 
 # Convolutions of each of the five stages; Simonyan and Zisserman 2015, configurations D and E.
 _STAGES = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
@@ -27,6 +27,19 @@ LAYERS: dict[str, tuple[str, ...]] = {
     for name, depths in _STAGES.items()
 }
 """Layer names of each network, shallow to deep: conv1_1, relu1_1, conv1_2, ..."""
+
+
+def distinct_layers(name: str, known: Collection[str], layers: Iterable[str]) -> tuple[str, ...]:
+    """The layers without repetition; raises ConfigError for one that the network does not have, or for none."""
+    layers = tuple(dict.fromkeys(layers))
+    for layer in layers:
+        if layer not in known:
+            near = difflib.get_close_matches(layer, known, 1)
+            hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(known)}"
+            raise ConfigError(f"{name} has no layer {layer!r}: {hint}")
+    if not layers:
+        raise ConfigError(f"name at least one layer of {name}")
+    return layers
 
 
 class LossNetwork(nn.Module):
@@ -47,14 +60,7 @@ class LossNetwork(nn.Module):
         if name not in _STAGES:
             raise ConfigError(f"loss network {name!r} is unknown: take one of {', '.join(_STAGES)}")
         known = LAYERS[name]
-        self.layers = tuple(dict.fromkeys(layers))
-        for layer in self.layers:
-            if layer not in known:
-                near = difflib.get_close_matches(layer, known, 1)
-                hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(known)}"
-                raise ConfigError(f"{name} has no layer {layer!r}: {hint}")
-        if not self.layers:
-            raise ConfigError("name at least one layer of the loss network")
+        self.layers = distinct_layers(name, known, layers)
         deepest = max(known.index(layer) for layer in self.layers)
         # Numbered as in torchvision's `features`, pooling included, so that its weights load by name.
         self.features = nn.Sequential()

@@ -24,10 +24,11 @@ Source = Picture | NDArray[np.uint8] | Image.Image | str | os.PathLike[str]
 
 @dataclass(frozen=True)
 class Step:
-    """The state of an optimisation: which step it has done, the losses of the picture as it stands, and the picture.
+    """The state of an optimisation: which step it has done, the losses, and the picture.
 
-    `width` and `height` are those of the scale or octave at work. `fraction` runs from 0 to 1, by the pixels worked
-    through. Call `image` before asking for the next step: it shows the picture as it is when called.
+    The losses are those of the picture as it stands; for dreams, of the picture before the step. `width` and `height`
+    are those of the scale or octave at work. `fraction` runs from 0 to 1, by the pixels worked through. Call `image`
+    before asking for the next step: it shows the picture as it is when called.
     """
 
     step: int

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from faststyle.cli import main
 
@@ -46,14 +46,14 @@ def test_alpha_and_size(ready):
     assert main([*ready, "--size", "96", "-o", "new/out.png"]) == 0
     with Image.open("new/out.png") as image:
         assert image.size == (96, 72) and image.mode == "RGBA"
-        assert image.getchannel("A").getextrema()[0] < 5
+        assert np.asarray(image.getchannel("A")).min() < 5
 
 
 def test_pictures_on_the_way_and_a_film(ready, capsys):
     assert main([*ready, "-o", "out.png", "--save-every", "1", "--timelapse", "out.gif"]) == 0
     assert capsys.readouterr().out == "out.gif\nout.png\n"
     with Image.open("out.gif") as film:
-        assert film.n_frames == 3 and film.size == (64, 48)
+        assert len(list(ImageSequence.Iterator(film))) == 3 and film.size == (64, 48)
     assert Path("out-00001.png").is_file() and Path("out-00002.png").read_bytes() == Path("out.png").read_bytes()
 
 

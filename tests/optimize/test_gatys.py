@@ -1,4 +1,4 @@
-"""Gatys style transfer with random weights: the objective falls, masks and colours hold, equal seeds give equal bytes."""
+"""Gatys style transfer with random weights: the objective falls, masks and colours hold, equal seeds, equal bytes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def photo() -> NDArray[np.uint8]:
 @pytest.fixture(scope="module")
 def painting() -> NDArray[np.uint8]:
     stripes = np.indices((60, 50)).sum(0)[..., None] * np.array([29, 15, 3]) % 256
-    return stripes.astype(np.uint8)
+    return np.asarray(stripes, np.uint8)
 
 
 def settings(**changes: Any) -> GatysConfig:
@@ -153,7 +153,7 @@ def test_several_styles_mix_by_their_weights(photo, painting, network):
     assert not np.array_equal(paint(photo, [painting, other], network)[1], alone)
 
 
-def chrominance(rgb: NDArray[np.uint8]) -> NDArray[np.float64]:
+def chrominance(rgb: NDArray[np.uint8]) -> Any:
     """What is left of each channel without the luminance, in levels."""
     return rgb - (rgb @ np.array(LUMA))[..., None]
 

@@ -1,4 +1,4 @@
-"""By which loop: each brings a known objective down, keeps the pixels in range and tells of the picture as it stands."""
+"""By which loop: each brings a known objective down, keeps the pixels in range and tells what it has reached."""
 
 from __future__ import annotations
 
