@@ -14,7 +14,7 @@ from tyro.conf import Positional, arg
 from faststyle.cli.console import StatusLine, needs
 from faststyle.cli.jobs import writable
 from faststyle.cli.steps import StepDisplay, claim, duration
-from faststyle.cli.weights import fetch
+from faststyle.cli.weights import download_bar, fetch
 from faststyle.config import DreamConfig
 
 if TYPE_CHECKING:
@@ -124,16 +124,8 @@ def _open(config: DreamConfig, layers: list[str]) -> LossNetwork | Classifier:
     if config.network in LAYERS and config.class_name is None:
         fetch(config.network, config.weights)
         return open_backbone(config.network, layers, config.weights)
-    line = StatusLine()
-    try:
-        return open_backbone(
-            config.network,
-            layers,
-            config.weights,
-            lambda source, done, total: line.show(f"{done / 1e6:.0f} of {total / 1e6:.0f} MB from {source}"),
-        )
-    finally:
-        line.clear()
+    with download_bar() as show:
+        return open_backbone(config.network, layers, config.weights, show)
 
 
 def _dream(steps: Iterator[Step]) -> NDArray[np.uint8]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,7 +12,7 @@ from tyro.conf import arg
 
 from faststyle.cli.console import StatusLine, needs
 
-__all__ = ["Options", "run"]
+__all__ = ["Options", "download_bar", "fetch", "run"]
 
 
 @dataclass(frozen=True)
@@ -36,10 +38,19 @@ def fetch(network: str, file: str | None) -> Path:
     """The path of the loss network's weights, fetched with a bar if they are missing."""
     with needs("train"):
         from faststyle.nets.weights import find_weights
+    with download_bar() as show:
+        info = find_weights(network, file, show)
+    digest = "digest ok" if info.verified else "no digest to check, shapes ok"
+    StatusLine().say(f"{info.network}: {info.size / 1e6:.1f} MB from {info.source}, {digest}")
+    return info.path
+
+
+@contextmanager
+def download_bar() -> Iterator[Callable[[str, int, int], None]]:
+    """What a download tells of itself, source, bytes done and bytes in all, as a bar; a line per quarter elsewhere."""
     line, last = StatusLine(), ""
 
     def show(source: str, done: int, total: int) -> None:
-        """A bar on a terminal, a line per quarter elsewhere."""
         nonlocal last
         share = min(1.0, done / total) if total else 0.0
         size = f"{done / 1e6:.0f} of {total / 1e6:.0f} MB" if total else f"{done / 1e6:.0f} MB"
@@ -48,9 +59,6 @@ def fetch(network: str, file: str | None) -> Path:
         last = plain
 
     try:
-        info = find_weights(network, file, show)
+        yield show
     finally:
         line.clear()
-    digest = "digest ok" if info.verified else "no digest to check, shapes ok"
-    line.say(f"{info.network}: {info.size / 1e6:.1f} MB from {info.source}, {digest}")
-    return info.path

@@ -174,7 +174,8 @@ def test_histogram_matching_paints_with_the_photos_colours(photo, network):
 
 def test_bfloat16_comes_near(photo, painting, network):
     exact, rough = (paint(photo, [painting], network, precision=name)[0] for name in ("float32", "bfloat16"))
-    assert rough[-1]["total"] == pytest.approx(exact[-1]["total"], rel=0.05)
+    assert rough[0]["total"] == pytest.approx(exact[0]["total"], rel=0.01)  # of the same picture
+    assert rough[-1]["total"] < 1.2 * exact[-1]["total"] < exact[0]["total"]
 
 
 @pytest.mark.parametrize(
