@@ -38,7 +38,7 @@ def match_luminance(luma: NDArray[np.float32], target: NDArray[np.float32]) -> N
 
     Gatys et al. 2016, section 4. Clipped to [0, 1]; a flat luminance only takes the mean.
     """
-    scale = target.std() / max(luma.std(), np.float32(_FLAT))
+    scale = target.std() / luma.std() if luma.std() > _FLAT else np.float32(0)
     result: NDArray[np.float32] = np.clip((luma - luma.mean()) * scale + target.mean(), 0, 1)
     return result
 

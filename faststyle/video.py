@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import importlib.util
 import os
 import secrets
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import GifImagePlugin, Image
 
 from faststyle.errors import ConfigError, FaststyleError, ImageError, WriteError
+from faststyle.files import check_target, write_errors
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -27,14 +27,11 @@ __all__ = ["FrameWriter", "check_video_path"]
 _LONGEST_SIDE = {".mp4": 16384, ".gif": 65535}
 """The suffixes that can be written, and how many pixels a side of their frames may have."""
 
-_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-
 
 def check_video_path(path: str | os.PathLike[str]) -> None:
     """Find out, before the work, whether a video can be written there; opens no file.
 
-    Raises WriteError for a suffix other than .mp4 and .gif, where the folder is missing or cannot be written in, where
-    something else than a file holds the name, and for .mp4 without PyAV.
+    Raises WriteError for a suffix other than .mp4 and .gif, for .mp4 without PyAV, and as `check_target` does.
     """
     path = Path(path)
     suffix = path.suffix.lower()
@@ -44,13 +41,7 @@ def check_video_path(path: str | os.PathLike[str]) -> None:
     if suffix == ".mp4" and importlib.util.find_spec("av") is None:
         remedy = "pip install 'faststyle-onnx[video]', or end it in .gif"
         raise WriteError(f"{path} needs PyAV, which is not installed: {remedy}")
-    with _write_errors(path):
-        if path.exists() and not path.is_file():
-            raise WriteError(f"{path} exists and is not a file: choose another name")
-        if not path.parent.is_dir():
-            raise FileNotFoundError
-        if not os.access(path.parent, os.W_OK | os.X_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    check_target(path)
 
 
 class FrameWriter:
@@ -95,7 +86,7 @@ class FrameWriter:
         if self._failure is not None:  # FFmpeg may crash where it is asked to go on after an error
             raise self._failure
         try:
-            with _write_errors(self._path):
+            with write_errors(self._path):
                 if self._encoder is None:
                     self._encoder = self._kind(self._temporary, width, height, self._fps)
                 self._encoder.add(rgb)
@@ -111,7 +102,7 @@ class FrameWriter:
             if encoder is None:
                 return
             if kind is None and self._failure is None:
-                with _write_errors(self._path):
+                with write_errors(self._path):
                     with contextlib.closing(encoder):
                         encoder.finish()
                     os.replace(self._temporary, self._path)
@@ -200,15 +191,3 @@ class _Mp4:
                 raise
             size = f"{self._stream.width} x {self._stream.height}"
             raise ImageError(f"no .mp4 can be made of frames of {size} ({error.strerror}): scale them down") from None
-
-
-@contextlib.contextmanager
-def _write_errors(path: Path) -> Iterator[None]:
-    """Turn what the disk answers into the WriteErrors that `write_file` raises."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise WriteError(f"{path} cannot be written: there is no folder {path.parent}, create it first") from None
-    except OSError as error:
-        remedy = "free some space or choose another disk" if error.errno in _DISK_FULL else "choose another folder"
-        raise WriteError(f"{path} cannot be written ({error.strerror}): {remedy}") from None

@@ -203,8 +203,6 @@ def test_suffixes_may_be_capitals(tmp_path):
 
 @BOTH
 def test_places_that_cannot_be_written_are_refused_before_the_work(name, tmp_path, monkeypatch):
-    with pytest.raises(WriteError, match=f"there is no folder {tmp_path / 'no'}, create it first"):
-        FrameWriter(tmp_path / "no" / name, 48, 32)
     (tmp_path / name).mkdir()
     with pytest.raises(WriteError, match="is not a file: choose another name"):
         FrameWriter(tmp_path / name, 48, 32)
@@ -213,6 +211,15 @@ def test_places_that_cannot_be_written_are_refused_before_the_work(name, tmp_pat
     with pytest.raises(WriteError, match=r"\(Permission denied\): choose another folder"):
         FrameWriter(tmp_path / name, 48, 32)
     assert names(tmp_path) == []
+
+
+@BOTH
+def test_a_missing_folder_is_named(name, tmp_path):
+    with (
+        pytest.raises(WriteError, match=f"there is no folder {tmp_path / 'no'}, create it first"),
+        FrameWriter(tmp_path / "no" / name, 48, 32) as writer,
+    ):
+        writer.add(frames(1)[0])
 
 
 @BOTH

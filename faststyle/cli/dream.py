@@ -13,23 +13,19 @@ from tyro.conf import Positional, arg
 
 from faststyle.cli.console import StatusLine, needs
 from faststyle.cli.jobs import writable
-from faststyle.cli.steps import StepDisplay, claim, duration
-from faststyle.cli.weights import download_bar, fetch
+from faststyle.cli.steps import PLAIN_EVERY, StepDisplay, claim, duration, make_folder, spare
+from faststyle.cli.weights import download_bar
 from faststyle.config import DreamConfig
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from faststyle.nets.backbones import Classifier
-    from faststyle.nets.lossnet import LossNetwork
     from faststyle.optimize.pixels import Step
 
 __all__ = ["Options", "run"]
 
 NOISE = "noise"
-_PLAIN_EVERY = 10.0
-"""Seconds between lines where the output is no terminal."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +78,7 @@ def run(options: Options) -> int:
     """Dream with a bar on a terminal and a line now and then elsewhere."""
     with needs("train"):
         from faststyle.nets.backbones import layer_names
-        from faststyle.optimize.deepdream import deepdream, targets_of, zoom
+        from faststyle.optimize.deepdream import deepdream, zoom
     if options.image is None or options.list_layers:
         print("\n".join(layer_names(options.network)))
         return 0
@@ -91,13 +87,17 @@ def run(options: Options) -> int:
     config = DreamConfig(**{item.name: getattr(options, item.name) for item in fields(DreamConfig)})
     photo = None if options.image == NOISE else read_image(options.image)
     guide = None if options.guide is None else read_image(options.guide)
-    layers = {target.layer for target in targets_of(config, guide is not None)}
     output = _output(options)
-    network = _open(config, sorted(layers))
+    with download_bar() as bar:
+        if options.zoom is not None:
+            frames = zoom(photo or NOISE, config, options.zoom, guide=guide, on_fetch=bar)
+        else:
+            steps = deepdream(photo or NOISE, config, guide=guide, on_fetch=bar)
+    make_folder(output)
     if options.zoom is not None:
-        _film(zoom(photo or NOISE, config, options.zoom, guide=guide, network=network), options.zoom, output)
+        _film(frames, options.zoom, output)
     else:
-        rgb = _dream(deepdream(photo or NOISE, config, guide=guide, network=network))
+        rgb = _dream(steps)
         save_image(Picture(rgb) if photo is None else with_pixels(photo, rgb), output, options.quality)
     print(output)
     return 0
@@ -107,25 +107,15 @@ def _output(options: Options) -> Path:
     """The result's path, refused now if it cannot be written: the one asked for, or IMAGE-dream beside the photo."""
     from faststyle.video import check_video_path
 
+    inputs = (options.image, options.guide)
     source = Path(f"{NOISE}.png" if options.image == NOISE else str(options.image))
     path = source.with_stem(f"{source.stem}-dream") if options.output is None else Path(options.output)
     if options.zoom is None:
-        return claim(writable(path) if options.output is None else path)
+        return claim(writable(path) if options.output is None else path, inputs)
     path = path.with_suffix(".mp4") if options.output is None else path
     check_video_path(path)
+    spare(path, inputs)
     return path
-
-
-def _open(config: DreamConfig, layers: list[str]) -> LossNetwork | Classifier:
-    """The network with its weights, fetched with a bar if they are missing."""
-    from faststyle.nets.backbones import open_backbone
-    from faststyle.nets.lossnet import LAYERS
-
-    if config.network in LAYERS and config.class_name is None:
-        fetch(config.network, config.weights)
-        return open_backbone(config.network, layers, config.weights)
-    with download_bar() as show:
-        return open_backbone(config.network, layers, config.weights, show)
 
 
 def _dream(steps: Iterator[Step]) -> NDArray[np.uint8]:
@@ -161,7 +151,7 @@ def _film(frames: Iterator[NDArray[np.uint8]], count: int, output: Path) -> None
                     written = number
                     now = time.monotonic()
                     text = f"frame {number}/{count}, {duration((now - begun) / (number - 1) * (count - number))} left"
-                    due = now - told >= _PLAIN_EVERY
+                    due = now - told >= PLAIN_EVERY
                     line.show(f"[{'#' * (20 * number // count):20}] {text}", plain=text if due else None)
                     told = now if due else told
             except KeyboardInterrupt:

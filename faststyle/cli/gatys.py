@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -11,16 +13,15 @@ from tyro.conf import Positional, arg
 
 from faststyle.cli.console import needs
 from faststyle.cli.jobs import writable
-from faststyle.cli.steps import StepDisplay, claim
-from faststyle.cli.weights import fetch
+from faststyle.cli.steps import StepDisplay, claim, make_folder, spare
+from faststyle.cli.weights import download_bar
 from faststyle.config import GatysConfig
+from faststyle.errors import FaststyleError
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from faststyle.images import Picture
     from faststyle.optimize.pixels import Step
+    from faststyle.runtime.stylizer import Stylizer
     from faststyle.video import FrameWriter
 
 __all__ = ["Options", "run"]
@@ -69,41 +70,54 @@ class Options(GatysConfig):
 def run(options: Options) -> int:
     """Optimise with a bar on a terminal and a line now and then elsewhere."""
     from faststyle.images import read_image
+    from faststyle.video import check_video_path
 
     with needs("train"):
         from faststyle.optimize.gatys import gatys, scales_of
     config = GatysConfig(**{item.name: getattr(options, item.name) for item in fields(GatysConfig)})
     photo, paintings = read_image(options.content), [read_image(path) for path in options.styles]
-    output = claim(_output(options))
+    inputs = (options.content, *options.styles, *options.mask, options.init)
+    output = claim(_output(options), inputs)
     if options.timelapse is not None:
-        from faststyle.video import check_video_path
-
         check_video_path(options.timelapse)
+        spare(Path(options.timelapse), inputs)
     size = scales_of(photo.rgb.shape[1], photo.rgb.shape[0], config)[-1]
-    init = _init(options.init, photo, size)
-    fetch(config.loss.loss_network, config.loss_weights)
-    steps = gatys(photo, paintings, config, init=init, masks=options.mask)
-    display, last = StepDisplay(), None
+    with download_bar() as bar:
+        steps = gatys(photo, paintings, config, init=_init(options.init), masks=options.mask, on_fetch=bar)
+    make_folder(output)
     with _film(options.timelapse, size) as film:
-        try:
-            for last in steps:
-                display.show(last)
-                if film is not None and last.step % max(1, last.steps // _FRAMES) == 0:
-                    film.add(last.image())
-                if options.save_every is not None and last.step and last.step % options.save_every == 0:
-                    _save(options, photo, last, output.with_stem(f"{output.stem}-{last.step:05}"))
-        except KeyboardInterrupt:
-            if last is None:
-                raise
-            display.line.say(f"stopped after step {last.step} of {last.steps}: this is the picture so far")
-        finally:
-            display.line.clear()
-    assert last is not None  # an optimisation yields its start at least
-    display.line.say(" ".join(f"{name} {value:.4f}" for name, value in last.losses.items()))
-    _save(options, photo, last, output)
+        last = _follow(steps, options, photo, output, film)
+        _save(options, photo, last, output)
     for path in filter(None, (options.timelapse, output)):
         print(path)
     return 0
+
+
+def _follow(steps: Iterator[Step], options: Options, photo: Picture, output: Path, film: FrameWriter | None) -> Step:
+    """Show and film the steps and return the last, at Ctrl-C the last so far; an error saves the picture first."""
+    display, last = StepDisplay(), None
+    try:
+        for last in steps:
+            display.show(last)
+            every = math.ceil(last.steps / _FRAMES)
+            if film is not None and (last.step % every == 0 or last.step == last.steps):
+                film.add(last.image())
+            if options.save_every is not None and last.step and last.step % options.save_every == 0:
+                _save(options, photo, last, output.with_stem(f"{output.stem}-{last.step:05}"))
+    except KeyboardInterrupt:
+        if last is None:
+            raise
+        display.line.say(f"stopped after step {last.step} of {last.steps}: this is the picture so far")
+    except FaststyleError:
+        if last is not None:
+            _save(options, photo, last, output)
+            display.line.say(f"{output} holds the picture as it was at step {last.step} of {last.steps}")
+        raise
+    finally:
+        display.line.clear()
+    assert last is not None  # an optimisation yields its start at least
+    display.line.say(" ".join(f"{name} {value:.4f}" for name, value in last.losses.items()))
+    return last
 
 
 def _output(options: Options) -> Path:
@@ -114,17 +128,13 @@ def _output(options: Options) -> Path:
     return writable(content.with_stem(f"{content.stem}-{Path(options.styles[0]).stem}"))
 
 
-def _init(init: str, photo: Picture, size: tuple[int, int]) -> str | NDArray[np.uint8]:
-    """What to start from: one of the words, a picture, or what a model makes of the photo."""
-    from faststyle.images import read_image, resize_rgb
-
-    if init in ("content", "noise", "style"):
-        return init
+def _init(init: str) -> str | Stylizer:
+    """What to start from: one of the words, the path of a picture, or a model that repaints the photo."""
     if not init.endswith(".onnx"):
-        return read_image(init).rgb
+        return init
     with needs("cpu"):
         from faststyle.runtime.stylizer import Stylizer
-    return Stylizer(init)(resize_rgb(photo.rgb, *size))
+    return Stylizer(init)
 
 
 def _film(path: str | None, size: tuple[int, int]) -> AbstractContextManager[FrameWriter | None]:

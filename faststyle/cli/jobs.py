@@ -10,7 +10,7 @@ from pathlib import Path
 
 from faststyle.errors import ImageError
 
-__all__ = ["STREAM", "Job", "plan", "writable"]
+__all__ = ["STREAM", "Job", "identity", "plan", "writable"]
 
 STREAM = "-"
 """Standard input as a photo, standard output as its target."""
@@ -47,9 +47,9 @@ def plan(photos: Sequence[str], output: str | None, model: str) -> list[Job]:
     else:
         targets = [Path(output)]
     targets = _distinct(targets)
-    inputs = {_identity(path) for path in found}
+    inputs = {identity(path) for path in found}
     for target in targets:
-        if _identity(target) in inputs:
+        if identity(target) in inputs:
             raise ImageError(f"{target} is one of the photos and would be overwritten: name another place with -o")
     jobs = [Job(str(source), target) for source, target in zip(found, targets, strict=True)]
     return [*jobs, *(Job(folder, None, f"{folder} holds no photos: name a folder with pictures") for folder in empty)]
@@ -79,15 +79,15 @@ def _expand(photos: Sequence[str], output: str | None) -> tuple[dict[Path, Path]
     empty = []
     for photo in photos:
         if not os.path.isdir(photo):
-            found.setdefault(_identity(photo), (Path(photo), Path(Path(photo).name)))
+            found.setdefault(identity(photo), (Path(photo), Path(Path(photo).name)))
             continue
         paths = list_images(photo)
-        if output is not None and _identity(output) != _identity(photo):
-            paths = [path for path in paths if not _identity(path).startswith(_identity(output) + os.sep)]
+        if output is not None and identity(output) != identity(photo):
+            paths = [path for path in paths if not identity(path).startswith(identity(output) + os.sep)]
         if not paths:
             empty.append(photo)
         for path in paths:
-            found.setdefault(_identity(path), (path, path.relative_to(photo)))
+            found.setdefault(identity(path), (path, path.relative_to(photo)))
     return dict(found.values()), empty
 
 
@@ -120,5 +120,6 @@ def _is_folder(output: str) -> bool:
     return os.path.isdir(output) or output.endswith(("/", os.sep)) or not os.path.splitext(output)[1]
 
 
-def _identity(path: str | Path) -> str:
+def identity(path: str | Path) -> str:
+    """What two paths share that mean the same file."""
     return os.path.normcase(os.path.realpath(path))

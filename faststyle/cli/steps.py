@@ -4,31 +4,46 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from faststyle.cli.console import StatusLine
+from faststyle.cli.jobs import identity
 from faststyle.errors import ImageError
 
 if TYPE_CHECKING:
     from faststyle.optimize.pixels import Step
 
-__all__ = ["StepDisplay", "claim", "duration"]
+__all__ = ["PLAIN_EVERY", "StepDisplay", "claim", "duration", "make_folder", "spare"]
 
-_PLAIN_EVERY = 10.0
+PLAIN_EVERY = 10.0
 """Seconds between lines where the output is no terminal."""
 
 
-def claim(path: Path) -> Path:
-    """Refuse a result that could not be written now, not after the work; creates its folder."""
+def claim(path: Path, inputs: Iterable[str | None]) -> Path:
+    """Refuse a picture that could not be written now, not after the work, or that would replace one of the inputs."""
+    from faststyle.files import check_target
     from faststyle.images import format_of
 
     format_of(path)
+    spare(path, inputs)
+    check_target(path)
+    return path
+
+
+def spare(path: Path, inputs: Iterable[str | None]) -> None:
+    """Refuse to write over one of the inputs."""
+    if identity(path) in {identity(source) for source in inputs if source is not None}:
+        raise ImageError(f"{path} is one of the pictures to be read and would be overwritten: name another with -o")
+
+
+def make_folder(path: Path) -> None:
+    """Make the folder that a result goes to."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ImageError(f"{path.parent} cannot be created ({error.strerror}): name another with -o") from None
-    return path
 
 
 class StepDisplay:
@@ -46,7 +61,7 @@ class StepDisplay:
         text = f"{100 * step.fraction:3.0f}% step {step.step}/{step.steps} at {step.width}x{step.height} {parts}"
         if step.fraction > 0:
             text += f", {duration(seconds * (1 / step.fraction - 1))} left"
-        due = seconds - self._last >= _PLAIN_EVERY
+        due = seconds - self._last >= PLAIN_EVERY
         self.line.show(f"[{'#' * int(20 * step.fraction):20}] {text}", plain=text if due else None)
         if due:
             self._last = seconds

@@ -10,6 +10,7 @@ from tyro.conf import Positional, arg
 
 from faststyle.cli.console import StatusLine, report
 from faststyle.cli.jobs import STREAM, Job, plan
+from faststyle.cli.steps import make_folder
 from faststyle.errors import FaststyleError, ImageError
 
 if TYPE_CHECKING:
@@ -99,10 +100,7 @@ def _repaint(job: Job, stylizer: Stylizer, options: Options, line: StatusLine | 
     if job.target is None:
         sys.stdout.buffer.write(encode_image(result, result.format, options.quality))
         return
-    try:
-        job.target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ImageError(f"{job.target.parent} cannot be created ({error.strerror}): name another with -o") from None
+    make_folder(job.target)
     save_image(result, job.target, options.quality)
     if line is not None:
         line.clear()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import Positional, arg
 
 from faststyle.cli.console import StatusLine, needs
-from faststyle.cli.steps import duration
+from faststyle.cli.steps import PLAIN_EVERY, duration
 from faststyle.cli.weights import fetch
 from faststyle.config import TrainConfig
 
@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from faststyle.training.callbacks import Progress
 
 __all__ = ["Options", "run"]
-
-_PLAIN_EVERY = 10.0
-"""Seconds between lines where the output is no terminal."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +70,7 @@ class _Display:
         text = f"{100 * progress.fraction:3.0f}% step {progress.step} {terms}"
         if math.isfinite(progress.images_per_second) and math.isfinite(progress.eta):
             text += f" {progress.images_per_second:.1f} images/s, {duration(progress.eta)} left"
-        due = progress.seconds - self._last >= _PLAIN_EVERY
+        due = progress.seconds - self._last >= PLAIN_EVERY
         self.line.show(f"[{'#' * int(20 * progress.fraction):20}] {text}", plain=text if due else None)
         if due:
             self._last = progress.seconds

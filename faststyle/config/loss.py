@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,7 +32,7 @@ class PerceptualConfig:
         require(0.0 <= self.strength <= 1.0, f"--strength must lie between 0 and 1, not {self.strength}")
         require(self.style_size >= 32, f"--style-size must be at least 32 pixels, not {self.style_size}")
         require(bool(self.style_layers), "--style-layers needs at least one layer, such as relu4_3")
-        require(self.tv_weight >= 0, f"--tv-weight must be 0 or more, not {self.tv_weight}")
+        require(0 <= self.tv_weight < math.inf, f"--tv-weight must be 0 or more, not {self.tv_weight}")
 
     @property
     def style_weight(self) -> float:

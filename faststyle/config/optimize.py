@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -44,9 +45,9 @@ class GatysConfig:
         require(self.size is None or self.size >= 32, f"--size must be at least 32, not {self.size}")
         require(self.steps >= 1, f"--steps must be at least 1, not {self.steps}")
         require(self.scales is None or self.scales >= 1, f"--scales must be at least 1, not {self.scales}")
-        require(self.learning_rate > 0, f"--learning-rate must be above 0, not {self.learning_rate}")
+        require(0 < self.learning_rate <= 1, f"--learning-rate must lie between 0 and 1, not {self.learning_rate}")
         require(
-            all(weight >= 0 for weight in self.style_weights)
+            all(0 <= weight < math.inf for weight in self.style_weights)
             and (not self.style_weights or sum(self.style_weights) > 0),
             "--style-weights must be 0 or more, and not all 0",
         )

@@ -19,6 +19,7 @@ from faststyle.config import DreamConfig
 from faststyle.errors import ConfigError, ImageError
 from faststyle.images import resize_rgb
 from faststyle.nets.backbones import Classifier, class_index, open_backbone, smallest_side
+from faststyle.nets.fetch import Progress
 from faststyle.nets.lossnet import LossNetwork
 from faststyle.optimize.devices import choose_device, precision_of
 from faststyle.optimize.loops import ascent
@@ -34,7 +35,7 @@ from faststyle.optimize.objectives import (
     layer_goal,
     parse_targets,
 )
-from faststyle.optimize.pixels import Source, Step, read_rgb, resize, to_rgb, to_tensor
+from faststyle.optimize.pixels import Source, Step, read_picture, resize, to_rgb, to_tensor
 from faststyle.optimize.transforms import Gradient, gradient_of, jittered, smoothed, tiled
 
 __all__ = ["deepdream", "memory_of", "octaves_of", "targets_of", "zoom"]
@@ -80,20 +81,22 @@ def deepdream(
     *,
     guide: Source | None = None,
     network: LossNetwork | Classifier | None = None,
+    on_fetch: Progress | None = None,
 ) -> Iterator[Step]:
     """Dream on a picture, step by step; the last step holds the result. `image` may be "noise".
 
     With a `guide` the layers follow what they find in that picture. A step's losses are those from before it; what is
     to rise stands there by its name, `total` is minus the weighted sum. Equal seeds give equal pictures, bit for bit on
-    the CPU. `network` may be handed in so that many pictures share one. Raises FaststyleError's children for bad input
-    and for too little memory, before the first step.
+    the CPU. `network` may be handed in so that many pictures share one; else its weights are found, or fetched, of
+    which `on_fetch` hears. Raises FaststyleError's children for bad input and for too little memory, before the first
+    step.
 
         for step in deepdream("photo.jpg"):
             print(step.step, step.losses["relu4_3"])
         Image.fromarray(step.image()).save("dream.png")
     """
     config = config or DreamConfig()
-    return _steps(_prepare(image, config, guide, network, DEFAULT_SIZE))
+    return _steps(_prepare(image, config, guide, network, on_fetch, DEFAULT_SIZE))
 
 
 def zoom(
@@ -103,6 +106,7 @@ def zoom(
     *,
     guide: Source | None = None,
     network: LossNetwork | Classifier | None = None,
+    on_fetch: Progress | None = None,
 ) -> Iterator[NDArray[np.uint8]]:
     """The endless zoom: a dream, then frame by frame the last one enlarged around its centre and dreamt on.
 
@@ -114,7 +118,7 @@ def zoom(
         raise ConfigError(f"--zoom must be at least 1, not {frames}")
     if config.keep_colors:
         raise ConfigError("--keep-colors and --zoom exclude each other: after some frames nothing of the photo is left")
-    return _frames(_prepare(image, config, guide, network, SMALL_SIZE), frames)
+    return _frames(_prepare(image, config, guide, network, on_fetch, SMALL_SIZE), frames)
 
 
 def targets_of(config: DreamConfig, guided: bool) -> tuple[Target, ...]:
@@ -156,36 +160,37 @@ def memory_of(width: int, height: int, config: DreamConfig) -> int:
 
 
 def _prepare(
-    image: Source, config: DreamConfig, guide: Source | None, network: LossNetwork | Classifier | None, largest: int
+    image: Source,
+    config: DreamConfig,
+    guide: Source | None,
+    network: LossNetwork | Classifier | None,
+    on_fetch: Progress | None,
+    largest: int,
 ) -> _Task:
     """Read and check everything, cheapest first."""
     targets = targets_of(config, guide is not None)
     layers = {target.layer for target in targets}
-    photo = _start(image, config, largest)
-    height, width = photo.shape[:2]
+    source = None if isinstance(image, str) and image == "noise" else read_picture(image).rgb
+    if source is None:
+        width = height = config.size or SMALL_SIZE
+    else:
+        height, width = source.shape[:2]
+        factor = (config.size or min(largest, max(width, height))) / max(width, height)
+        width, height = max(1, round(width * factor)), max(1, round(height * factor))
     least = max(LEAST, smallest_side(config.network, layers))
     sizes = octaves_of(width, height, config, least)
-    hint = None if guide is None else read_rgb(guide)
+    hint = None if guide is None else read_picture(guide).rgb
     device = choose_device(config.device)
     check_memory(memory_of(width, height, config), device, "choose a smaller --size or --tile")
     if network is None:
-        network = open_backbone(config.network, sorted(layers), config.weights)
+        network = open_backbone(config.network, sorted(layers), config.weights, on_fetch)
     elif missing := sorted(layers - set(network.layers)):
         raise ConfigError(f"the network handed in was opened without {', '.join(missing)}: open it with all the layers")
+    photo = _noise(width, config.seed) if source is None else resize_rgb(source, width, height)
     network = network.to(device)
     goals = _goals(targets, config, network, device, hint, least)
     objective = DreamObjective(network, goals, precision_of(config.precision, device))
     return _Task(config, device, photo, sizes, objective, torch.Generator().manual_seed(config.seed))
-
-
-def _start(image: Source, config: DreamConfig, largest: int) -> NDArray[np.uint8]:
-    """The picture to dream on, in the full size."""
-    if isinstance(image, str) and image == "noise":
-        return _noise(config.size or SMALL_SIZE, config.seed)
-    photo = read_rgb(image)
-    height, width = photo.shape[:2]
-    factor = (config.size or min(largest, max(width, height))) / max(width, height)
-    return photo if factor == 1 else resize_rgb(photo, max(1, round(width * factor)), max(1, round(height * factor)))
 
 
 def _noise(size: int, seed: int) -> NDArray[np.uint8]:

@@ -16,6 +16,8 @@ def choose_device(name: str) -> torch.device:
     """The device of a name; auto is CUDA, else Apple's MPS, else the CPU. Raises ConfigError where it is not there."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if name.partition(":")[0] not in ("cpu", "cuda", "mps"):
+        raise ConfigError(f"--device {name} is unknown: take auto, cpu, cuda, cuda:1 or mps")
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)

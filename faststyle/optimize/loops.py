@@ -37,6 +37,7 @@ def lbfgs(image: Tensor, gradient: Gradient, steps: int) -> Iterator[Losses]:
     # Of each step: the change of the pixels, that of the slope, and one over their product.
     history: deque[tuple[Tensor, Tensor, float]] = deque(maxlen=HISTORY)
     losses, slope = gradient(image)
+    _check(losses)
     yield losses
     for _ in range(steps):
         step, factors = slope.clone(), []
@@ -81,6 +82,7 @@ def adam(image: Tensor, gradient: Gradient, steps: int, learning_rate: float) ->
     """Adam with a fixed learning rate, in units of the pixel range."""
     optimizer = torch.optim.Adam([image], lr=learning_rate, betas=(0.9, 0.99))
     losses, image.grad = gradient(image)
+    _check(losses)
     yield losses
     for _ in range(steps):
         optimizer.step()

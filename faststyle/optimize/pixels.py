@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from faststyle.errors import ImageError
-from faststyle.images import Picture, read_image
+from faststyle.images import Picture, picture_from_pil, read_image
 
-__all__ = ["Source", "Step", "read_rgb", "resize", "to_rgb", "to_tensor"]
+__all__ = ["Source", "Step", "read_picture", "resize", "to_rgb", "to_tensor"]
 
 Source = Picture | NDArray[np.uint8] | Image.Image | str | os.PathLike[str]
 """A picture as a user has it: a path, a PIL image, a Picture, or uint8 H x W x 3."""
@@ -41,16 +41,16 @@ class Step:
     """The picture, uint8 H x W x 3, in the size asked for: at a coarser scale it is enlarged."""
 
 
-def read_rgb(source: Source) -> NDArray[np.uint8]:
-    """Pixels of a picture, uint8 H x W x 3; raises ImageError for one that cannot be read."""
+def read_picture(source: Source) -> Picture:
+    """A picture from whatever holds it; raises ImageError for one that cannot be read."""
+    if isinstance(source, Picture):
+        return source
     if isinstance(source, np.ndarray):
         if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3:
             kind = f"{source.dtype} {' x '.join(map(str, source.shape))}"
             raise ImageError(f"the array is {kind}: convert it to uint8 H x W x 3")
-        return source
-    if isinstance(source, Image.Image):
-        return np.array(source.convert("RGB"))
-    return (source if isinstance(source, Picture) else read_image(source)).rgb
+        return Picture(source, name="the array")
+    return picture_from_pil(source) if isinstance(source, Image.Image) else read_image(source)
 
 
 def to_tensor(rgb: NDArray[np.uint8], device: torch.device) -> Tensor:

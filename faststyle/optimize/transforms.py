@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from faststyle.errors import OptimizeError
+
 __all__ = ["Gradient", "Objective", "Terms", "blended", "gradient_of", "greyscale", "jittered", "smoothed", "tiled"]
 
 Gradient = Callable[[Tensor], tuple[dict[str, float], Tensor]]
@@ -36,8 +38,13 @@ def gradient_of(objective: Objective) -> Gradient:
 
     def gradient(image: Tensor) -> tuple[dict[str, float], Tensor]:
         pixels = image.detach().requires_grad_()
-        terms = objective(pixels)
-        (slope,) = torch.autograd.grad(terms.total, pixels)
+        try:
+            terms = objective(pixels)
+            (slope,) = torch.autograd.grad(terms.total, pixels)
+        except RuntimeError as error:
+            if isinstance(error, torch.OutOfMemoryError) or "allocate" in str(error):
+                raise OptimizeError("the memory did not suffice after all: choose a smaller --size") from None
+            raise
         return terms.scalars(), slope.contiguous()
 
     return gradient
@@ -81,8 +88,9 @@ def jittered(gradient: Gradient, reach: int, generator: torch.Generator) -> Grad
 def tiled(gradient: Gradient, tile: int) -> Gradient:
     """Take the gradient in tiles of at most `tile` pixels a side, one after the other: bounded memory for any picture.
 
-    Losses are means over the tiles, weighted by area. Seams vanish where `jittered` around this one moves them at
-    every step.
+    Losses and slope are means over the tiles, weighted by area: those of the whole picture where the objective is a
+    mean over its pixels; an objective that measures against the picture's own size does so in each tile. Seams vanish
+    where `jittered` around this one moves them at every step.
     """
 
     def seen(image: Tensor) -> tuple[dict[str, float], Tensor]:
@@ -94,7 +102,6 @@ def tiled(gradient: Gradient, tile: int) -> Gradient:
                 here = (..., slice(top, bottom), slice(left, right))
                 share = (bottom - top) * (right - left) / (image.shape[2] * image.shape[3])
                 found, part = gradient(image[here].contiguous())
-                # Each tile's loss is a mean over its own area: weighted, the parts add up to one mean over all.
                 slope[here] = part * share
                 for name, value in found.items():
                     losses[name] = losses.get(name, 0.0) + share * value

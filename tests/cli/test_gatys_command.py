@@ -90,7 +90,7 @@ def test_from_a_model_starts_with_what_it_makes_of_the_photo(ready, negative):
         (["--steps", "0"], "--steps must be at least 1"),
         (["--strength", "3"], "--strength must lie between 0 and 1"),
         (["--size", "100000"], "choose a smaller --size"),
-        (["--device", "abacus"], "--device abacus cannot be used"),
+        (["--device", "abacus"], "--device abacus is unknown"),
     ],
 )
 def test_bad_input_takes_one_line_and_leaves_no_file(ready, tmp_path, capsys, changes, message):
