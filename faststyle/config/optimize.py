@@ -22,7 +22,8 @@ class GatysConfig:
     steps: int = 150
     """Optimiser steps at the full size, one evaluation of the loss network each; coarser scales take up to 100."""
     scales: int | None = None
-    """Sizes to work through, each twice the one before; 1 works at the full size alone."""
+    """Sizes to work through, each twice the one before; by default from about 100 pixels on, and the full size alone
+    where --init is a picture or a model."""
     optimizer: Literal["lbfgs", "adam"] = "lbfgs"
     """L-BFGS needs fewer steps, Adam less memory."""
     learning_rate: float = 0.03

@@ -98,7 +98,8 @@ def gatys(
     photo, paintings = read_picture(content).rgb, [read_picture(style).rgb for style in styles]
     if not paintings:
         raise ConfigError("name at least one style image")
-    sizes = scales_of(photo.shape[1], photo.shape[0], config)
+    words = isinstance(init, str) and init in ("content", "noise", "style")
+    sizes = scales_of(photo.shape[1], photo.shape[0], config, whole=not words)
     full = sizes[-1]
     shares = _shares(config, len(paintings), bool(masks))
     device = choose_device(config.device)
@@ -112,7 +113,7 @@ def gatys(
         greys = [match_luminance(luminance(painting), target) for painting in paintings]
         paintings = [np.repeat(np.rint(grey * 255).astype(np.uint8)[..., None], 3, 2) for grey in greys]
     start = _start(init, photo, paintings, config.seed)
-    detailed = not (isinstance(init, str) and init in ("noise", "style"))
+    detailed = not words or init == "content"
     if network is None:
         network = LossNetwork(
             layers, load_weights(loss.loss_network, config.loss_weights, on_fetch), name=loss.loss_network
@@ -121,8 +122,11 @@ def gatys(
     return _optimise(_Task(config, network, device, photo, start, detailed, paintings, shares, regions, sizes))
 
 
-def scales_of(width: int, height: int, config: GatysConfig) -> list[tuple[int, int]]:
-    """Width and height of each scale for a photo of this size, coarse to fine; the last is the result's."""
+def scales_of(width: int, height: int, config: GatysConfig, whole: bool = False) -> list[tuple[int, int]]:
+    """Width and height of each scale for a photo of this size, coarse to fine; the last is the result's.
+
+    Where the start is `whole`, with its large shapes in place already, there is one scale unless the config says more.
+    """
     longer = config.size or min(DEFAULT_SIZE, max(width, height))
     factor = longer / max(width, height)
     short = min(width, height) * factor
@@ -131,7 +135,7 @@ def scales_of(width: int, height: int, config: GatysConfig) -> list[tuple[int, i
     count = config.scales
     if count is None:
         count = 1
-        while short / 2**count >= SMALLEST:
+        while not whole and short / 2**count >= SMALLEST:
             count += 1
     elif short / 2 ** (count - 1) < LEAST:
         raise ConfigError(f"--scales {count} would start below {LEAST} pixels: take fewer, or a larger --size")
