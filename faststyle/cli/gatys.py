@@ -85,6 +85,8 @@ def run(options: Options) -> int:
     with download_bar() as bar:
         steps = gatys(photo, paintings, config, init=_init(options.init), masks=options.mask, on_fetch=bar)
     make_folder(output)
+    if options.timelapse is not None:
+        make_folder(Path(options.timelapse))
     with _film(options.timelapse, size) as film:
         last = _follow(steps, options, photo, output, film)
         _save(options, photo, last, output)

@@ -35,7 +35,7 @@ def claim(path: Path, inputs: Iterable[str | None]) -> Path:
 def spare(path: Path, inputs: Iterable[str | None]) -> None:
     """Refuse to write over one of the inputs."""
     if identity(path) in {identity(source) for source in inputs if source is not None}:
-        raise ImageError(f"{path} is one of the pictures to be read and would be overwritten: name another with -o")
+        raise ImageError(f"{path} is one of the pictures to be read and would be overwritten: choose another name")
 
 
 def make_folder(path: Path) -> None:
@@ -43,7 +43,7 @@ def make_folder(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ImageError(f"{path.parent} cannot be created ({error.strerror}): name another with -o") from None
+        raise ImageError(f"{path.parent} cannot be created ({error.strerror}): name another") from None
 
 
 class StepDisplay:

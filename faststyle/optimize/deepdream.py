@@ -59,7 +59,7 @@ GUIDE_SIZE = 256
 """Longer side that a guide image is scaled down to: its shapes should be about as large as what a layer sees."""
 ZOOM, ZOOM_STEPS, ZOOM_OCTAVES = 1.03, 2, 2
 """How much each frame of a zoom is larger than the last, and the steps at each of so many octaves that it gets."""
-BYTES, BYTES_PER_PIXEL, BYTES_PER_TILE_PIXEL = 500_000_000, 130, 4000
+BYTES, BYTES_PER_PIXEL, BYTES_PER_TILE_PIXEL = 500_000_000, 180, 4000
 """Memory of the process, of each pixel of the picture, and of each that the network sees at once."""
 
 

@@ -17,11 +17,11 @@ _log = logging.getLogger("faststyle")
 def check_memory(need: int, device: torch.device, remedy: str) -> None:
     """Say how much is needed where that is much; raise OptimizeError with the remedy where it is not there."""
     free = _available(device)
+    if free is not None and need > free:
+        raise OptimizeError(f"this needs about {need / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free: {remedy}")
     if need > 1 << 30:
         there = "" if free is None else f" of {free / 1e9:.1f} GB that are free"
         _log.info("this takes about %.1f GB%s", need / 1e9, there)
-    if free is not None and need > free:
-        raise OptimizeError(f"this needs about {need / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free: {remedy}")
 
 
 def _available(device: torch.device) -> int | None:

@@ -8,31 +8,21 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageSequence
-from torchvision.models import googlenet, vgg16
+from torchvision.models import googlenet
 
 from faststyle.cli import main
 from faststyle.nets.lossnet import LAYERS
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A file with random VGG-16 features in torchvision's layout."""
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("vgg") / "vgg16.pth"
-    tensors = vgg16(weights=None).state_dict()
-    torch.save({key: value for key, value in tensors.items() if key.startswith("features.")}, path)
-    return str(path)
-
-
 @pytest.fixture
-def ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: str) -> list[str]:
+def ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, random_vgg: str) -> list[str]:
     """A folder with a photo and a guide; the command line of a tiny dream."""
     random = np.random.default_rng(0)
     for name in ("photo.png", "guide.png"):
         Image.fromarray(random.integers(0, 256, (40, 52, 3), np.uint8)).save(tmp_path / name)
     (tmp_path / "text.jpg").write_text("no picture")
     monkeypatch.chdir(tmp_path)
-    return ["dream", "photo.png", *f"--weights {weights} --steps 2 --octaves 1 --device cpu --layer relu2_2".split()]
+    return ["dream", "photo.png", *f"--weights {random_vgg} --steps 2 --octaves 1 --device cpu --layer relu2_2".split()]
 
 
 def pixels(path: str) -> np.ndarray:

@@ -23,12 +23,6 @@ from faststyle.optimize.pixels import Step, to_tensor
 LOSS = PerceptualConfig(style_layers=("relu1_2", "relu2_2"), content_layer="relu2_2", style_size=48)
 
 
-@pytest.fixture(scope="module")
-def network() -> LossNetwork:
-    torch.manual_seed(0)
-    return LossNetwork(("relu1_2", "relu2_2"))
-
-
 def smooth(height: int, width: int, seed: int) -> NDArray[np.uint8]:
     small = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
     return np.array(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
@@ -110,12 +104,52 @@ def test_the_detail_of_the_photo_comes_with_the_finer_scale(network):
     assert np.abs(image.astype(int) - stripes).mean() < 6
 
 
+def test_noise_is_there_once_not_anew_at_each_scale(photo, painting, network):
+    """The finer scale starts from the enlarged result of the coarser: noise of its own size would be left in it."""
+    coarse: list[NDArray[Any]] = []
+    fine: list[NDArray[Any]] = []
+    for step in gatys(photo, [painting], settings(size=128, scales=2), init="noise", network=network):
+        (coarse if step.width == 64 else fine).append(step.image().astype(int))
+    assert np.abs(fine[0] - coarse[-1]).mean() < 1  # L-BFGS's first step is a small one
+    assert grain(fine[0]) < 1.1 * grain(coarse[-1])
+    alone = next(gatys(photo, [painting], settings(size=128), init="noise", network=network)).image()
+    assert grain(alone) > 3 * grain(coarse[0])
+
+
+def grain(rgb: NDArray[Any]) -> float:
+    """How much neighbours differ from what lies between the ones beyond them: the finest detail alone."""
+    return float(np.abs(np.diff(rgb.astype(int), 2, axis=1)).mean())
+
+
+@pytest.mark.parametrize("scales", [1, 2])
+def test_a_function_makes_the_start_from_the_photo_in_the_full_size(photo, painting, network, scales):
+    seen = []
+
+    def negative(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        seen.append(rgb)
+        return 255 - rgb
+
+    first = next(gatys(photo, [painting], settings(size=128, scales=scales), init=negative, network=network))
+    full = np.array(Image.fromarray(photo).resize((128, 96), Image.Resampling.LANCZOS))
+    assert len(seen) == 1 and np.array_equal(seen[0], full)
+    assert np.array_equal(first.image(), 255 - full)
+
+
+@pytest.mark.parametrize(
+    ("init", "width"), [("content", 128), ("noise", 128), ("style", 128), (smooth(20, 30, 7), 256), (np.fliplr, 256)]
+)
+def test_only_a_start_without_large_shapes_is_worked_through_from_coarse_to_fine(photo, painting, network, init, width):
+    first = next(gatys(photo, [painting], settings(size=256, scales=None), init=init, network=network))
+    assert first.width == width
+
+
 def test_scales():
     config = GatysConfig()
     assert scales_of(4000, 3000, config) == [(128, 96), (256, 192), (512, 384)]
     assert scales_of(300, 200, config) == [(150, 100), (300, 200)]
     assert scales_of(300, 200, GatysConfig(size=600))[-1] == (600, 400)
-    assert scales_of(300, 200, GatysConfig(scales=1)) == [(300, 200)]
+    assert scales_of(300, 200, GatysConfig(scales=1)) == scales_of(300, 200, config, whole=True) == [(300, 200)]
+    assert len(scales_of(300, 200, GatysConfig(scales=2), whole=True)) == 2
     with pytest.raises(ConfigError, match="--scales 5"):
         scales_of(300, 200, GatysConfig(scales=5))
     with pytest.raises(ImageError, match="raise --size"):
@@ -130,6 +164,17 @@ def test_outside_its_mask_a_style_changes_nothing(photo, painting, network):
     assert np.array_equal(image[:, 30:], photo[:, 30:])
     change = np.abs(image.astype(int) - photo)
     assert change[:, :20].mean() > 2 and 0 < change[:, 20:30].mean() <= 128
+
+
+@pytest.mark.parametrize("init", ["content", "noise"])
+def test_at_a_coarser_scale_too_the_picture_shows_the_photo_outside_the_mask(painting, network, init):
+    photo, mask = smooth(96, 128, 1), np.zeros((96, 128, 3), np.uint8)
+    mask[:, :63] = 255  # no edge of the coarser scale's pixels
+    for step in gatys(photo, [painting], settings(scales=2), init=init, masks=[mask], network=network):
+        image = step.image()
+        assert image.shape == photo.shape
+        assert np.array_equal(image[:, 63:], photo[:, 63:])
+    assert step.step == 10 and np.abs(image[:, :63].astype(int) - photo[:, :63]).mean() > 2
 
 
 def test_each_region_takes_its_own_style(photo, painting, network):

@@ -26,11 +26,12 @@ def test_much_memory_is_mentioned(monkeypatch, caplog):
     assert caplog.messages == ["this takes about 3.0 GB of 8.0 GB that are free"]
 
 
-def test_too_little_memory_takes_one_line_with_the_remedy(monkeypatch):
+def test_too_little_memory_takes_one_line_with_the_remedy(monkeypatch, caplog):
     monkeypatch.setattr(memory, "_available", lambda device: 2_000_000_000)
-    with pytest.raises(OptimizeError) as caught:
+    with caplog.at_level(logging.INFO, "faststyle"), pytest.raises(OptimizeError) as caught:
         memory.check_memory(3_000_000_000, CPU, "choose a smaller --size")
     assert str(caught.value) == "this needs about 3.0 GB, and 2.0 GB are free: choose a smaller --size"
+    assert not caplog.messages
 
 
 def test_a_system_that_does_not_say_stops_nobody(monkeypatch):

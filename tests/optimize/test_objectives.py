@@ -26,12 +26,6 @@ from faststyle.optimize.objectives import (
 from faststyle.optimize.transforms import gradient_of
 
 
-@pytest.fixture(scope="module")
-def network() -> LossNetwork:
-    torch.manual_seed(0)
-    return LossNetwork(["relu1_2", "relu2_2"])
-
-
 @pytest.fixture
 def image() -> Tensor:
     return torch.rand(1, 3, 32, 40, generator=torch.Generator().manual_seed(1))
