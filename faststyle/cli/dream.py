@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +16,7 @@ from faststyle.cli.jobs import writable
 from faststyle.cli.steps import PLAIN_EVERY, StepDisplay, claim, duration, make_folder, spare
 from faststyle.cli.weights import download_bar
 from faststyle.config import DreamConfig
+from faststyle.errors import FaststyleError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -97,8 +98,10 @@ def run(options: Options) -> int:
     if options.zoom is not None:
         _film(frames, options.zoom, output)
     else:
-        rgb = _dream(steps)
-        save_image(Picture(rgb) if photo is None else with_pixels(photo, rgb), output, options.quality)
+        _dream(
+            steps,
+            lambda rgb: save_image(Picture(rgb) if photo is None else with_pixels(photo, rgb), output, options.quality),
+        )
     print(output)
     return 0
 
@@ -118,8 +121,8 @@ def _output(options: Options) -> Path:
     return path
 
 
-def _dream(steps: Iterator[Step]) -> NDArray[np.uint8]:
-    """The dreamt picture, or as far as it had come at Ctrl-C."""
+def _dream(steps: Iterator[Step], save: Callable[[NDArray[np.uint8]], None]) -> None:
+    """Show the steps and save the picture: the last, at Ctrl-C or after an error as far as it had come."""
     display, last = StepDisplay(), None
     try:
         for last in steps:
@@ -128,10 +131,15 @@ def _dream(steps: Iterator[Step]) -> NDArray[np.uint8]:
         if last is None:
             raise
         display.line.say(f"stopped early: the picture shows {last.step} of {last.steps} steps")
+    except FaststyleError:
+        if last is not None:
+            save(last.image())
+            display.line.say(f"failed: the picture shows {last.step} of {last.steps} steps")
+        raise
     finally:
         display.line.clear()
     assert last is not None  # every dream has a step
-    return last.image()
+    save(last.image())
 
 
 def _film(frames: Iterator[NDArray[np.uint8]], count: int, output: Path) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageSequence
 
 from faststyle.cli import main
-from faststyle.errors import WriteError
+from faststyle.errors import OptimizeError, WriteError
 from faststyle.video import FrameWriter
 
 
@@ -214,3 +214,18 @@ def test_a_film_ends_with_the_picture(gatys, monkeypatch, steps, shown):
     assert len(last) == len(shown)
     # 256 colours only; but nearer to the end than to the start.
     assert np.abs(last[-1] - frames[-1]).mean() < 0.7 * np.abs(last[-1] - frames[0]).mean()
+
+
+def test_a_dream_that_fails_on_the_way_still_leaves_the_picture(folder, dream, monkeypatch, capsys):
+    from faststyle.optimize import deepdream
+    from faststyle.optimize.loops import ascent
+
+    def failing(*arguments):
+        steps = ascent(*arguments)
+        yield next(steps)
+        raise OptimizeError("the memory did not suffice after all: choose a smaller --size")
+
+    monkeypatch.setattr(deepdream, "ascent", failing)
+    assert main([*dream, "-o", "out.png"]) == 1
+    assert "shows 1 of" in (err := capsys.readouterr().err) and "Traceback" not in err
+    assert not np.array_equal(np.asarray(Image.open("out.png")), np.asarray(Image.open("photo.png")))
