@@ -155,7 +155,7 @@ def transfer(pairs: list[tuple[str, str, str]], size: int, steps: int, others: i
         curve = ", ".join(f"{step}: {target:.4f}" for step, target in zip(marks, targets, strict=True))
         print(f"<!-- plain L-BFGS by step: {curve} -->", flush=True)
     for name, rows in sooner.items():
-        medians = [statistics.median(column) for column in zip(*rows, strict=True)]
+        medians = [statistics.median_low(column) for column in zip(*rows, strict=True)]
         cells = " | ".join(f"{value:.1f} x" if value else "not reached" for value in medians)
         print(f"| median | {name} | {cells} | | | | |", flush=True)
 
