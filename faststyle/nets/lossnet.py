@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from faststyle.errors import ConfigError
 
-__all__ = ["LAYERS", "LossNetwork", "distinct_layers"]
+__all__ = ["LAYERS", "LossNetwork", "check_layers", "distinct_layers"]
 
 # Convolutions of each of the five stages; Simonyan and Zisserman 2015, configurations D and E.
 _STAGES = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
@@ -40,6 +40,12 @@ def distinct_layers(name: str, known: Collection[str], layers: Iterable[str]) ->
     if not layers:
         raise ConfigError(f"name at least one layer of {name}")
     return layers
+
+
+def check_layers(opened: Iterable[str], layers: Iterable[str]) -> None:
+    """Raise ConfigError where a network that a caller opened and handed in lacks a layer that is needed."""
+    if missing := sorted(set(layers) - set(opened)):
+        raise ConfigError(f"the network handed in was opened without {', '.join(missing)}: open it with all the layers")
 
 
 class LossNetwork(nn.Module):

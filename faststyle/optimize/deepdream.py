@@ -20,7 +20,7 @@ from faststyle.errors import ConfigError, ImageError
 from faststyle.images import resize_rgb
 from faststyle.nets.backbones import Classifier, class_index, open_backbone, smallest_side
 from faststyle.nets.fetch import Progress
-from faststyle.nets.lossnet import LossNetwork
+from faststyle.nets.lossnet import LossNetwork, check_layers
 from faststyle.optimize.devices import choose_device, precision_of
 from faststyle.optimize.loops import ascent
 from faststyle.optimize.memory import check_memory
@@ -184,8 +184,8 @@ def _prepare(
     check_memory(memory_of(width, height, config), device, "choose a smaller --size or --tile")
     if network is None:
         network = open_backbone(config.network, sorted(layers), config.weights, on_fetch)
-    elif missing := sorted(layers - set(network.layers)):
-        raise ConfigError(f"the network handed in was opened without {', '.join(missing)}: open it with all the layers")
+    else:
+        check_layers(network.layers, layers)
     photo = _noise(width, config.seed) if source is None else resize_rgb(source, width, height)
     network = network.to(device)
     goals = _goals(targets, config, network, device, hint, least)

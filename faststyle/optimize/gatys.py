@@ -22,7 +22,7 @@ from faststyle.config import GatysConfig
 from faststyle.errors import ConfigError, ImageError
 from faststyle.images import resize_rgb, with_pixels
 from faststyle.losses import LossTerms, PerceptualLoss, gram_matrix
-from faststyle.nets.lossnet import LAYERS, LossNetwork, distinct_layers
+from faststyle.nets.lossnet import LAYERS, LossNetwork, check_layers, distinct_layers
 from faststyle.nets.weights import Progress, load_weights
 from faststyle.optimize import loops
 from faststyle.optimize.devices import choose_device, precision_of, reduced
@@ -93,8 +93,8 @@ def gatys(
     config = config or GatysConfig()
     loss = config.loss
     layers = distinct_layers(loss.loss_network, LAYERS[loss.loss_network], (*loss.style_layers, loss.content_layer))
-    if network is not None and (missing := sorted(set(layers) - set(network.layers))):
-        raise ConfigError(f"the network handed in was opened without {', '.join(missing)}: open it with all the layers")
+    if network is not None:
+        check_layers(network.layers, layers)
     photo, paintings = read_picture(content).rgb, [read_picture(style).rgb for style in styles]
     if not paintings:
         raise ConfigError("name at least one style image")
