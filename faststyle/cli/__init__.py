@@ -25,7 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "stylize": ("faststyle.cli.stylize", "Repaint photos with a model."),
     "train": ("faststyle.cli.train", "Learn a painting from a folder of photos."),
     "dream": ("faststyle.cli.dream", "Let a network's layers see things in a photo: DeepDream."),
-    "gatys": ("faststyle.cli.gatys", "Paint one photo by optimising its pixels: slower, and the best there is."),
+    "gatys": ("faststyle.cli.gatys", "Paint one photo by optimising its pixels: minutes a picture, no training."),
     "export": ("faststyle.cli.export", "Write the ONNX model of a weights file again."),
     "info": ("faststyle.cli.info", "Show what a model says about itself."),
     "models": ("faststyle.cli.models", "List the models found in checkpoints."),

@@ -33,7 +33,7 @@ _FRAMES = 250
 @dataclass(frozen=True, kw_only=True)
 class Options(GatysConfig):
     """Paint one photo in the style of one or several pictures by optimising its pixels (Gatys et al. 2016); minutes a
-    picture, and the best that the loss network can ask for. Prints the result's path.
+    picture, and no training. Prints the result's path.
 
     Ctrl-C stops and writes the picture as it then is.
     """
@@ -47,7 +47,7 @@ class Options(GatysConfig):
     ] = None
     """Where to write the picture."""
     init: Annotated[str, arg(metavar="content|noise|style|FILE|MODEL.onnx")] = "content"
-    """What to start from; the result of a model trained on the painting saves the most time."""
+    """What to start from; the result of a model trained on the painting saves the first steps."""
     mask: Annotated[tuple[str, ...], arg(metavar="FILE...")] = ()
     """Grey pictures, one for each style: white where it applies, black where not."""
     save_every: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: only the result)")] = None

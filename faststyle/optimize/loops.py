@@ -21,7 +21,7 @@ HISTORY = 20
 """Steps that L-BFGS remembers; 100 lead to the same losses here and take five times the memory."""
 FIRST_STEP = 1e-3
 """Mean change of a pixel in L-BFGS's first step, when nothing is known of the curvature yet; twenty times as much gains
-on the first 50 steps and loses on those after 75."""
+on the first 25 steps and loses from 50 on."""
 
 Losses = dict[str, float]
 
