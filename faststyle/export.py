@@ -8,6 +8,7 @@ the weights file, and equal weights give equal bytes.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ def export_onnx(weights: str | Path, model: str | Path) -> ModelCard:
     The graph passes onnx.checker and is run against torch at three sizes. Raises ModelError for a damaged weights file.
     """
     net, card = load_net(weights)
+    card = replace(card, halo=net.config.reach)
     data = build_onnx(net, card)
     worst = check_parity(net, data)
     if worst > 2:

@@ -36,6 +36,14 @@ class NetConfig:
         require(self.dither >= 0, f"dither must be 0 or more, not {self.dither}")
         require(self.padding >= 0 and self.padding % 4 == 0, f"padding must be a multiple of 4, not {self.padding}")
 
+    @property
+    def reach(self) -> int:
+        """Pixels from an output pixel to the farthest input pixel it depends on, norms apart; a multiple of 4."""
+        # Half of each kernel, in pixels of the picture, from the stem to the head; a block has two convolutions.
+        ends = 2 + 2 + 2 + 2 if self.family == "lowres" else 4 + 1 + 2 + 2 + 1 + 4
+        # Up to 3 more, since a pixel shares its cell of 4 x 4 with others: rounding up covers them.
+        return (8 * self.blocks + ends + 3 + 3) // 4 * 4
+
 
 NETS: dict[str, NetConfig] = {
     "nano": NetConfig(channels=(8, 16), blocks=3),

@@ -6,6 +6,8 @@ Both are called with uint8 N x H x W x 3 and answer with the same shape.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 
 from faststyle.errors import ModelError
 from faststyle.images import resize_rgb
+from faststyle.runtime.folded import ContractNetwork
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, NodeArg
@@ -31,14 +34,19 @@ class Network(Protocol):
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]: ...
 
 
-def network_for(session: InferenceSession, name: str) -> Network:
-    """Recognise a model by its signature; raises ModelError, with the signature, for one of another kind."""
+def network_for(
+    session: InferenceSession, name: str, source: Path | bytes, halo: int, load: Callable[[bytes], InferenceSession]
+) -> Network:
+    """Recognise a model by its signature; raises ModelError, with the signature, for one of another kind.
+
+    `source`, `halo` and `load` are what a ContractNetwork needs to fold itself.
+    """
     inputs, outputs = session.get_inputs(), session.get_outputs()
     if len(inputs) == 1 and len(outputs) >= 1:
-        source, result = inputs[0], outputs[0]
-        if source.name == "image" and _is(source, "uint8", 3, (3,)) and _is(result, "uint8", 3, (3, None)):
-            return _ContractNetwork(session)
-        if _is(source, "float", 1, (3,)) and _is(result, "float", 1, (3, None)):
+        image, result = inputs[0], outputs[0]
+        if image.name == "image" and _is(image, "uint8", 3, (3,)) and _is(result, "uint8", 3, (3, None)):
+            return ContractNetwork(session, source, halo, load)
+        if _is(image, "float", 1, (3,)) and _is(result, "float", 1, (3, None)):
             return _ZooNetwork(session, name)
     raise ModelError(
         f"{name} is no style model, its signature is {signature(session)}: "
@@ -64,17 +72,6 @@ def _is(value: NodeArg, kind: str, axis: int, channels: tuple[int | None, ...]) 
     if value.type != f"tensor({kind})" or len(value.shape) != 4:
         return False
     return (value.shape[axis] if isinstance(value.shape[axis], int) else None) in channels
-
-
-class _ContractNetwork:
-    """A model of our own: bytes in, bytes out, any size."""
-
-    def __init__(self, session: InferenceSession) -> None:
-        self._session = session
-
-    def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        result: NDArray[np.uint8] = self._session.run(None, {"image": np.ascontiguousarray(pixels)})[0]
-        return result
 
 
 class _ZooNetwork:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import os
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import overload
+from typing import TYPE_CHECKING, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +16,16 @@ from faststyle.checkpoints import find_model
 from faststyle.errors import FaststyleError, ImageError, ModelError
 from faststyle.images import Picture, encode_image, picture_from_pil, read_image
 from faststyle.modelcard import ModelCard
+from faststyle.runtime.folded import ContractNetwork
 from faststyle.runtime.networks import network_for, signature
 from faststyle.runtime.session import Provider, gist, open_session
 
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
 __all__ = ["Stylizer"]
+
+T = TypeVar("T")
 
 _MIN_SIZE = 16
 """Smallest side of a photo for models without a card."""
@@ -28,7 +36,8 @@ class Stylizer:
 
     `model` is a path, the name of a model in `checkpoints`, or the bytes of an ONNX file. `provider` forces where it
     runs (cpu, cuda, tensorrt, coreml, directml); by default the best that is installed. `threads` is how many the CPU
-    uses. Raises ModelError for a model that is missing, no ONNX or of another kind, and for a provider that is missing.
+    uses. A photo above 4 megapixels is repainted in tiles, by a network that is folded for it: see `folded`. Raises
+    ModelError for a model that is missing, no ONNX or of another kind, and for a provider that is missing.
     """
 
     card: ModelCard | None
@@ -49,7 +58,8 @@ class Stylizer:
         except ModelError as error:
             raise ModelError(f"{self._name}: {error}") from None
         self.signature = signature(session)
-        self._network = network_for(session, self._name)
+        halo = self.card.halo if self.card else 0
+        self._network = network_for(session, self._name, source, halo, lambda data: self._load(data, threads))
         self._min_size = self.card.min_size if self.card else _MIN_SIZE
 
     @overload
@@ -74,34 +84,68 @@ class Stylizer:
             return self._array(picture)
         if isinstance(picture, Picture):
             return self._picture(picture)
-        if isinstance(picture, Image.Image):
-            return self._picture(picture_from_pil(picture)).to_pil()
-        if isinstance(picture, bytes):
-            result = self._picture(read_image(picture))
-            return encode_image(result, result.format)
-        return self._picture(read_image(picture)).to_pil()
+        result = self._picture(_picture_of(picture))
+        return encode_image(result, result.format) if isinstance(picture, bytes) else result.to_pil()
+
+    def folded(self, picture: Picture | NDArray[np.uint8] | bytes | Image.Image | str | os.PathLike[str]) -> Stylizer:
+        """A stylizer with the statistics of this picture built in, for others of the same look, such as a video's
+        frames.
+
+        It is faster by a fifth to a third, since no norm is left in the graph (see `runtime.folding`), paints equal
+        pixels alike wherever and whenever they occur, and repaints a picture of any size in bounded memory. Statistics
+        are taken from at most one megapixel. An array is H x W x 3. Raises what a call raises, and ModelError for a
+        model that faststyle did not export.
+        """
+        if not isinstance(self._network, ContractNetwork):
+            raise ModelError(f"{self._name} cannot be folded: take a model that faststyle exported")
+        network = self._network
+        if isinstance(picture, np.ndarray):
+            rgb, name = _checked(picture, {3: "H x W x 3"})[0], "the array"
+        else:
+            photo = picture if isinstance(picture, Picture) else _picture_of(picture)
+            rgb, name = photo.rgb, photo.name
+        folded = copy.copy(self)
+        folded._network = self._guarded(lambda: network.folded(rgb), rgb.shape[:2], name)
+        return folded
+
+    def _load(self, model: bytes, threads: int | None) -> InferenceSession:
+        return open_session(model, self._name, self.provider, threads)[0]
 
     def _picture(self, picture: Picture) -> Picture:
         return replace(picture, rgb=self._run(picture.rgb[None], picture.name)[0])
 
     def _array(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        if pixels.dtype != np.uint8 or pixels.ndim not in (3, 4) or pixels.shape[-1] != 3 or not len(pixels):
-            kind = f"{pixels.dtype} {' x '.join(map(str, pixels.shape))}"
-            raise ImageError(f"the array is {kind}: convert it to uint8 H x W x 3 or N x H x W x 3")
-        return self._run(pixels, "the array") if pixels.ndim == 4 else self._run(pixels[None], "the array")[0]
+        result = self._run(_checked(pixels, {3: "H x W x 3", 4: "N x H x W x 3"}), "the array")
+        return result[0] if pixels.ndim == 3 else result
 
     def _run(self, pixels: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:
-        height, width = pixels.shape[1:3]
+        result = self._guarded(lambda: self._network(pixels), pixels.shape[1:3], name)
+        if result.shape != pixels.shape:
+            raise ModelError(f"{self._name} answers {pixels.shape} with {result.shape}: export it again")
+        return result
+
+    def _guarded(self, work: Callable[[], T], size: tuple[int, ...], name: str) -> T:
+        """What `work` returns, with a picture of this height and width; its failures as our own errors."""
+        height, width = size
         least = self._min_size
         if min(height, width) < least:
             raise ImageError(f"{name} has {width} x {height} pixels: take one of at least {least} x {least}")
         try:
-            result = self._network(pixels)
+            return work()
         except FaststyleError:
             raise
         except Exception as error:  # onnxruntime's exceptions share no base class
             what = f"{self._name} failed at {width} x {height} pixels"
             raise ModelError(f"{what} ({gist(error)}): try a smaller picture") from None
-        if result.shape != pixels.shape:
-            raise ModelError(f"{self._name} answers {pixels.shape} with {result.shape}: export it again")
-        return result
+
+
+def _picture_of(picture: bytes | Image.Image | str | os.PathLike[str]) -> Picture:
+    return picture_from_pil(picture) if isinstance(picture, Image.Image) else read_image(picture)
+
+
+def _checked(pixels: NDArray[np.uint8], shapes: Mapping[int, str]) -> NDArray[np.uint8]:
+    """An array as a batch, N x H x W x 3; raises ImageError for one of another kind, `shapes` being what is taken."""
+    if pixels.dtype != np.uint8 or pixels.ndim not in shapes or pixels.shape[-1] != 3 or not len(pixels):
+        kind = f"{pixels.dtype} {' x '.join(map(str, pixels.shape))}"
+        raise ImageError(f"the array is {kind}: convert it to uint8 {' or '.join(shapes.values())}")
+    return pixels if pixels.ndim == 4 else pixels[None]

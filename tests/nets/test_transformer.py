@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from faststyle.config import NETS, NetConfig
-from faststyle.nets.layers import dither_pattern, reflect_pad, repeat_pattern
+from faststyle.nets.layers import ConvNorm, dither_pattern, reflect_pad, repeat_pattern
 from faststyle.nets.transformer import TransformerNet
 
 
@@ -71,3 +72,23 @@ def test_every_parameter_learns():
     net = TransformerNet(NETS["nano"])
     net(torch.rand(1, 3, 32, 32)).square().mean().backward()
     assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in net.parameters())
+
+
+@pytest.mark.parametrize(
+    "config",
+    [NetConfig(channels=(4, 4), blocks=blocks) for blocks in (0, 2)]
+    + [NetConfig(family="johnson", channels=(4, 4, 4), blocks=1, padding=40)],
+)
+def test_no_pixel_depends_on_one_beyond_its_reach(config: NetConfig) -> None:
+    net = TransformerNet(config)
+    for module in net.modules():
+        if isinstance(module, ConvNorm):
+            module.norm = nn.Identity()  # type: ignore[assignment]  # norms see the whole picture
+    for parameter in net.parameters():
+        nn.init.constant_(parameter, 0.01)
+    farthest = 0
+    for place in range(100, 104):
+        image = torch.rand(1, 3, 200, 200, requires_grad=True)
+        (slope,) = torch.autograd.grad(net.paint(image)[0, 0, place, place], image)
+        farthest = max(farthest, int((slope.abs().sum((0, 1)).nonzero() - place).abs().max()))
+    assert config.reach - 4 < farthest <= config.reach

@@ -1,0 +1,117 @@
+"""A model of our own, plain or folded: any size of photo in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from faststyle.images import resize_rgb
+from faststyle.runtime.folding import fold_model, has_norms, measure, measuring_model
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+__all__ = ["ContractNetwork", "FoldedNetwork", "tiles"]
+
+FOLD_FROM = 2048 * 2048
+"""Pixels from which a photo is repainted by a folded network: up to here the plain one is as soon done, and exact."""
+STATISTICS = 1024 * 1024
+"""Pixels to which a photo is scaled down for its statistics."""
+SMALLEST = 16
+"""Least side of what statistics are taken from, for photos that are very long and narrow."""
+TILE = 2048
+"""Longest side of a tile in pixels, halo not counted."""
+ALIGNMENT = 64
+"""Tiles begin at multiples of this: the side of the dither's pattern, and a multiple of the network's own cells."""
+
+
+class ContractNetwork:
+    """A model of our own: bytes in, bytes out, any size.
+
+    `load` makes a session of the bytes of a model; `source` is where they are. `halo` is the card's; 0 keeps the
+    network from being folded.
+    """
+
+    def __init__(
+        self,
+        session: InferenceSession,
+        source: Path | bytes,
+        halo: int,
+        load: Callable[[bytes], InferenceSession],
+    ) -> None:
+        self._session, self._source, self._halo, self._load = session, source, halo, load
+        self._measuring: InferenceSession | None = None
+
+    def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        if not self._halo or pixels.shape[1] * pixels.shape[2] <= FOLD_FROM:
+            return _run(self._session, pixels)
+        return np.concatenate([self.folded(photo)(photo[None]) for photo in pixels])
+
+    def folded(self, photo: NDArray[np.uint8]) -> FoldedNetwork:
+        """The network with the statistics of a photo, uint8 H x W x 3, built in."""
+        model = self._source if isinstance(self._source, bytes) else self._source.read_bytes()
+        if not has_norms(model):
+            return FoldedNetwork(self._session, self._halo)
+        if self._measuring is None:
+            self._measuring = self._load(measuring_model(model))
+        height, width = photo.shape[:2]
+        scale = min(1.0, (STATISTICS / (height * width)) ** 0.5)
+        if scale < 1:
+            photo = resize_rgb(photo, *(max(SMALLEST, round(side * scale)) for side in (width, height)))
+        return FoldedNetwork(self._load(fold_model(model, measure(self._measuring, photo))), self._halo)
+
+
+class FoldedNetwork:
+    """A model without norms: what it makes of a pixel depends on the pixels around it alone.
+
+    So a large photo is repainted in tiles, each with a halo around it, and comes out as it would in one piece.
+    """
+
+    def __init__(self, session: InferenceSession, halo: int) -> None:
+        self._session, self._halo = session, halo
+
+    def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        height, width = pixels.shape[1:3]
+        if not self._halo or max(height, width) <= TILE:
+            return _run(self._session, pixels)
+        result = np.empty_like(pixels)
+        for tile in tiles(height, width, self._halo):
+            painted = _run(self._session, pixels[:, tile.rows, tile.columns])
+            top, left = tile.inner_rows.start - tile.rows.start, tile.inner_columns.start - tile.columns.start
+            inner = result[:, tile.inner_rows, tile.inner_columns]
+            inner[:] = painted[:, top : top + inner.shape[1], left : left + inner.shape[2]]
+        return result
+
+
+class Tile(NamedTuple):
+    """What a tile reads of a picture, and the part of it that it is there for."""
+
+    rows: slice
+    columns: slice
+    inner_rows: slice
+    inner_columns: slice
+
+
+def tiles(height: int, width: int, halo: int) -> Iterator[Tile]:
+    """Tiles of at most TILE x TILE pixels that cover a picture, each with at least `halo` pixels around it."""
+    for rows, inner_rows in _spans(height, halo):
+        for columns, inner_columns in _spans(width, halo):
+            yield Tile(rows, columns, inner_rows, inner_columns)
+
+
+def _spans(length: int, halo: int) -> Iterator[tuple[slice, slice]]:
+    count = -(-length // TILE)
+    step = -(-length // (count * ALIGNMENT)) * ALIGNMENT
+    before = -(-halo // ALIGNMENT) * ALIGNMENT
+    for start in range(0, length, step):
+        end = min(start + step, length)
+        yield slice(max(0, start - before), min(end + halo, length)), slice(start, end)
+
+
+def _run(session: InferenceSession, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    result: NDArray[np.uint8] = session.run(None, {"image": np.ascontiguousarray(pixels)})[0]
+    return result
