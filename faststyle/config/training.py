@@ -102,8 +102,9 @@ class TrainerConfig:
     """Machines to train on."""
     strategy: str = "auto"
     """Lightning's strategy: auto or ddp."""
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
-    """Number format of the networks; the losses are computed in float32 whichever is chosen."""
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
+    """Number format of the networks; the losses are computed in float32 whichever is chosen. auto: float32, but
+    bfloat16 for the loss network on a CPU that multiplies it faster."""
     workers: int = 0
     """Processes that load photos; 0 loads them in the training process."""
 

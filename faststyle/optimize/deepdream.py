@@ -19,9 +19,9 @@ from faststyle.config import DreamConfig
 from faststyle.errors import ConfigError, ImageError
 from faststyle.images import resize_rgb
 from faststyle.nets.backbones import Classifier, class_index, open_backbone, smallest_side
+from faststyle.nets.devices import choose_device, precision_of
 from faststyle.nets.fetch import Progress
 from faststyle.nets.lossnet import LossNetwork, check_layers
-from faststyle.optimize.devices import choose_device, precision_of
 from faststyle.optimize.loops import ascent
 from faststyle.optimize.memory import check_memory
 from faststyle.optimize.objectives import (

@@ -22,10 +22,10 @@ from faststyle.config import GatysConfig
 from faststyle.errors import ConfigError, ImageError
 from faststyle.images import resize_rgb, with_pixels
 from faststyle.losses import LossTerms, PerceptualLoss, gram_matrix
+from faststyle.nets.devices import choose_device, precision_of, reduced
 from faststyle.nets.lossnet import LAYERS, LossNetwork, check_layers, distinct_layers
 from faststyle.nets.weights import Progress, load_weights
 from faststyle.optimize import loops
-from faststyle.optimize.devices import choose_device, precision_of, reduced
 from faststyle.optimize.memory import check_memory
 from faststyle.optimize.pixels import Source, Step, read_picture, resize, to_rgb, to_tensor
 from faststyle.optimize.transforms import Gradient, Objective, blended, gradient_of, greyscale

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from faststyle.errors import ConfigError
 from faststyle.nets.backbones import Classifier
+from faststyle.nets.devices import reduced
 from faststyle.nets.lossnet import LossNetwork
-from faststyle.optimize.devices import reduced
 
 __all__ = [
     "DreamObjective",

