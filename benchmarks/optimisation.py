@@ -14,6 +14,7 @@ plainly with a hook on torchvision's whole VGG-16. Everything in one process; pr
 from __future__ import annotations
 
 import argparse
+import functools
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -27,13 +28,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from faststyle.config import DreamConfig, GatysConfig
+from faststyle.evaluate.curves import descend
+from faststyle.evaluate.ruler import Ruler
 from faststyle.images import read_image, resize_rgb
-from faststyle.losses import PerceptualLoss, gram_matrix
 from faststyle.nets.lossnet import LossNetwork
 from faststyle.nets.weights import load_weights
 from faststyle.optimize.deepdream import deepdream
 from faststyle.optimize.gatys import gatys
 from faststyle.optimize.pixels import Source, to_rgb, to_tensor
+from faststyle.optimize.transforms import gradient_of
 from faststyle.runtime.stylizer import Stylizer
 
 CONFIG = GatysConfig()
@@ -80,37 +83,12 @@ def plain(
     photo: NDArray[np.uint8], painting: NDArray[np.uint8], network: LossNetwork, steps: int, optimizer: str
 ) -> Steps:
     """The optimisation as everyone writes it: one scale, torch's optimiser, clipped after each step."""
-    loss = CONFIG.loss
-    scale = loss.style_size / min(painting.shape[:2])
-    style = to_tensor(
-        resize_rgb(painting, round(painting.shape[1] * scale), round(painting.shape[0] * scale)), torch.device("cpu")
-    )
-    content = to_tensor(photo, torch.device("cpu"))
-    with torch.no_grad():
-        grams = {layer: gram_matrix(features) for layer, features in network(style, loss.style_layers).items()}
-        wanted = network(content, (loss.content_layer,))[loss.content_layer]
-    criterion = PerceptualLoss(grams, loss.content_layer, loss.style_weight)
-    image = content.clone().requires_grad_()
-    method = (
-        torch.optim.LBFGS([image], max_iter=1, tolerance_grad=0, tolerance_change=0)
-        if optimizer == "lbfgs"
-        else torch.optim.Adam([image], lr=CONFIG.learning_rate)
-    )
-    found = 0.0
-
-    def closure() -> torch.Tensor:
-        nonlocal found
-        method.zero_grad()
-        total = criterion(image, network(image), wanted).total
-        total.backward()  # type: ignore[no-untyped-call]
-        found = float(total.detach())
-        return total
-
-    for _ in range(steps):
-        method.step(closure)  # type: ignore[no-untyped-call]
-        yield found, lambda: to_rgb(image)  # the loss before the step, as the closure saw it
-        with torch.no_grad():
-            image.clamp_(0, 1)
+    cpu = torch.device("cpu")
+    image = to_tensor(photo, cpu)
+    gradient = gradient_of(Ruler(painting, CONFIG.loss, network).against(photo))
+    method = {} if optimizer == "lbfgs" else {"optimizer": functools.partial(torch.optim.Adam, lr=CONFIG.learning_rate)}
+    for loss in descend(image, gradient, steps, **method):
+        yield loss, lambda: to_rgb(image)
 
 
 def ours(

@@ -30,6 +30,7 @@ ROOMS: dict[str, set[str]] = {
     "export": {"nets", "runtime"} | LEAVES,
     "training": {"export", "losses", "nets"} | LEAVES,
     "optimize": {"losses", "nets", "colors"} | LEAVES,
+    "evaluate": {"losses", "nets", "optimize", "runtime"} | LEAVES,
 }
 """For each room, the other rooms that it may import. The command line and the package itself may import all."""
 
@@ -141,7 +142,9 @@ def test_help_and_version_load_nothing(arguments: list[str], tmp_path: Path) -> 
     assert not loaded(RUN, *arguments, cwd=tmp_path) & (HEAVY | RUNTIME | {"tyro"})
 
 
-@pytest.mark.parametrize("command", ["stylize", "train", "dream", "gatys", "export", "info", "models", "weights"])
+@pytest.mark.parametrize(
+    "command", ["stylize", "train", "dream", "gatys", "export", "evaluate", "info", "models", "weights"]
+)
 def test_help_of_a_command_loads_no_runtime(command: str, tmp_path: Path) -> None:
     assert not loaded(RUN, command, "--help", cwd=tmp_path) & (HEAVY | RUNTIME)
 

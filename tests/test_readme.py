@@ -126,6 +126,11 @@ def optimise(shell: Shell, project: Path, line: str) -> None:
     assert result == "relu5_3" if "--list-layers" in line else (project / result).is_file()
 
 
+def evaluate(shell: Shell, project: Path, line: str) -> None:
+    out = shell(f"{sys.executable} -m {line} --sizes 64 --count 1 --steps 1")
+    assert last_line(out).startswith("equals ")
+
+
 HOW: dict[str, Callable[[Shell, Path, str], None]] = {
     "make demo": make_demo,
     "make test": make_test,
@@ -134,6 +139,7 @@ HOW: dict[str, Callable[[Shell, Path, str], None]] = {
     "python train.py": train,
     "python data/fetch_coco.py": coco,
     "tensorboard": tensorboard,
+    "faststyle evaluate": evaluate,
     "faststyle": optimise,
     "python": as_printed,
 }

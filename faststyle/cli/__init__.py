@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "dream": ("faststyle.cli.dream", "Let a network's layers see things in a photo: DeepDream."),
     "gatys": ("faststyle.cli.gatys", "Paint one photo by optimising its pixels: minutes a picture, no training."),
     "export": ("faststyle.cli.export", "Write the ONNX model of a weights file again."),
+    "evaluate": ("faststyle.cli.evaluate", "Measure a model: losses, LPIPS, and the optimiser steps that it equals."),
     "info": ("faststyle.cli.info", "Show what a model says about itself."),
     "models": ("faststyle.cli.models", "List the models found in checkpoints."),
     "weights": ("faststyle.cli.weights", "Show, fetch and check the loss network's weights."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -14,6 +15,7 @@ from faststyle.cli.steps import make_folder
 from faststyle.errors import FaststyleError, ImageError
 
 if TYPE_CHECKING:
+    from faststyle.images import Picture
     from faststyle.runtime.stylizer import Stylizer
 
 __all__ = ["Options", "run"]
@@ -68,40 +70,71 @@ def run(options: Options) -> int:
     jobs = plan(options.photos, options.output, model.stem)
     stylizer = Stylizer(model, provider=options.provider, threads=options.threads)
     if len(jobs) == 1:
-        _repaint(jobs[0], stylizer, options)
+        (job,) = jobs
+        _write(job, stylizer(_read(job, options)), options)
+        if job.target is not None:
+            print(job.target, flush=True)
         return 0
-    line, failed = StatusLine(), []
-    try:
-        for done, job in enumerate(jobs):
-            bar = "#" * (20 * done // len(jobs))
-            line.show(f"[{bar:20}] {done}/{len(jobs)} {job.source}", plain=f"{done + 1}/{len(jobs)} {job.source}")
-            try:
-                _repaint(job, stylizer, options, line)
-            except FaststyleError as error:
-                report(str(error))
-                failed.append(job.source)
-    finally:
-        line.clear()
+    failed = _repaint_all(jobs, stylizer, options)
     if failed:
         report(f"{len(failed)} of {len(jobs)} photos failed: {', '.join(failed)}")
     return 1 if failed else 0
 
 
-def _repaint(job: Job, stylizer: Stylizer, options: Options, line: StatusLine | None = None) -> None:
-    """Read, repaint and write one photo, and print where it went."""
-    from faststyle.images import encode_image, fit_within, read_image, save_image
+def _repaint_all(jobs: list[Job], stylizer: Stylizer, options: Options) -> list[str]:
+    """Repaint one photo while the next is read and the one before is written; returns the photos that failed."""
+    line, failed = StatusLine(), []
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+        reading = reader.submit(_read, jobs[0], options)
+        writing: tuple[Job, Future[None]] | None = None
+
+        def finish() -> None:
+            if writing is not None:
+                job, written = writing
+                try:
+                    written.result()
+                    line.clear()
+                    print(job.target, flush=True)
+                except FaststyleError as error:
+                    fail(job, error)
+
+        def fail(job: Job, error: FaststyleError) -> None:
+            report(str(error))
+            failed.append(job.source)
+
+        try:
+            for done, job in enumerate(jobs):
+                bar = "#" * (20 * done // len(jobs))
+                line.show(f"[{bar:20}] {done}/{len(jobs)} {job.source}", plain=f"{done + 1}/{len(jobs)} {job.source}")
+                photo, result = reading, None
+                if done + 1 < len(jobs):
+                    reading = reader.submit(_read, jobs[done + 1], options)
+                try:
+                    result = stylizer(photo.result())
+                except FaststyleError as error:
+                    fail(job, error)
+                finish()
+                writing = None if result is None else (job, writer.submit(_write, job, result, options))
+            finish()
+        finally:
+            line.clear()
+    return failed
+
+
+def _read(job: Job, options: Options) -> Picture:
+    from faststyle.images import fit_within, read_image
 
     if job.problem:
         raise ImageError(job.problem)
     picture = read_image(sys.stdin.buffer if job.source == STREAM else job.source)
-    if options.size is not None:
-        picture = fit_within(picture, options.size)
-    result = stylizer(picture)
+    return picture if options.size is None else fit_within(picture, options.size)
+
+
+def _write(job: Job, result: Picture, options: Options) -> None:
+    from faststyle.images import encode_image, save_image
+
     if job.target is None:
         sys.stdout.buffer.write(encode_image(result, result.format, options.quality))
         return
     make_folder(job.target)
     save_image(result, job.target, options.quality)
-    if line is not None:
-        line.clear()
-    print(job.target, flush=True)

@@ -5,6 +5,7 @@ Each field's docstring is its help text. Values are checked on construction; the
 
 from __future__ import annotations
 
+from faststyle.config.evaluate import EvaluateConfig
 from faststyle.config.loss import LossConfig, PerceptualConfig
 from faststyle.config.net import NETS, NetConfig
 from faststyle.config.optimize import DreamConfig, GatysConfig
@@ -14,6 +15,7 @@ __all__ = [
     "NETS",
     "CropStage",
     "DreamConfig",
+    "EvaluateConfig",
     "GatysConfig",
     "LossConfig",
     "NetConfig",
