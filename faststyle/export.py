@@ -24,7 +24,7 @@ from faststyle.errors import ModelError
 from faststyle.files import write_file
 from faststyle.modelcard import ModelCard
 from faststyle.nets.files import load_net
-from faststyle.nets.layers import DITHER_SIZE, ConvNorm, ResidualBlock, Upsample
+from faststyle.nets.layers import DITHER_SIZE, ConvNorm, FrozenNorm, ResidualBlock, Upsample
 from faststyle.nets.transformer import STRIDE, TransformerNet
 from faststyle.runtime.stylizer import Stylizer
 
@@ -191,9 +191,10 @@ class _Graph:
             self._constants[name] = self.tensor(name, value)
         return name
 
-    def _parameter(self, module: nn.Module, name: str) -> str:
+    def _parameter(self, module: nn.Module, name: str, scale: Tensor | None = None) -> str:
+        """A parameter of the net; `scale` multiplies a convolution's kernels, one factor for each output."""
         parameter: Tensor = getattr(module, name)
-        value = parameter.detach().cpu().numpy()
+        value = (parameter if scale is None else parameter * scale[:, None, None, None]).detach().cpu().numpy()
         if module is self._net.head[0]:
             # From pixel shuffle's order colour, row, column to row, column, colour.
             factor = _factor(self._net)
@@ -232,9 +233,12 @@ class _Graph:
             x = self.emit(part, x)
         return x
 
-    def _conv(self, module: nn.Conv2d, x: str) -> str:
-        inputs = [x, self._parameter(module, "weight")]
-        if module.bias is not None:
+    def _conv(self, module: nn.Conv2d, x: str, norm: FrozenNorm | None = None) -> str:
+        """A convolution; a frozen norm after it goes into its weights."""
+        inputs = [x, self._parameter(module, "weight", None if norm is None else norm.affine()[0])]
+        if norm is not None:
+            inputs.append(self.tensor(f"{self._names[module]}.bias", norm.affine()[1].detach().cpu().numpy()))
+        elif module.bias is not None:
             inputs.append(self._parameter(module, "bias"))
         # Our convolutions pad by half their odd kernel: the size stays, or halves with a stride of 2.
         pads = [length // 2 for length in module.kernel_size] * 2
@@ -242,12 +246,12 @@ class _Graph:
         return self.op("Conv", inputs, kernel_shape=shape, pads=pads, strides=strides)
 
     def _conv_norm(self, module: ConvNorm, x: str) -> str:
-        inputs = [
-            self._conv(module.conv, x),
-            self._parameter(module.norm, "weight"),
-            self._parameter(module.norm, "bias"),
-        ]
-        x = self.op("InstanceNormalization", inputs, epsilon=module.norm.eps)
+        norm = module.norm
+        if isinstance(norm, FrozenNorm):
+            x = self._conv(module.conv, x, norm)
+        else:
+            inputs = [self._conv(module.conv, x), self._parameter(norm, "weight"), self._parameter(norm, "bias")]
+            x = self.op("InstanceNormalization", inputs, epsilon=norm.eps)
         return self.op("Relu", [x]) if module.relu else x
 
     def _residual(self, module: ResidualBlock, x: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from faststyle.errors import ModelError
 from faststyle.export import OPSET, build_onnx, export_onnx, repaint
 from faststyle.modelcard import ModelCard, Style
 from faststyle.nets.files import load_net, save_net
+from faststyle.nets.freezing import freeze
 from faststyle.nets.transformer import TransformerNet
 from faststyle.runtime.stylizer import Stylizer
 
@@ -60,6 +61,20 @@ def test_parity_with_torch_at_odd_sizes(tmp_path, name):
         difference = np.abs(stylizer(photo(*shape)).astype(int) - repaint(net, photo(*shape)))
         assert difference.max() <= 2
         assert (difference > 1).mean() <= 1e-3
+
+
+def test_a_frozen_net_is_a_chain_of_convolutions(tmp_path):
+    """Its norms go into the weights, the file opens again, and onnxruntime computes what torch does."""
+    net, card = load_net(make_weights(tmp_path, "fast"))
+    frozen = freeze(net, [torch.rand(1, 3, 64, 64), torch.rand(1, 3, 64, 64) * 0.5])
+    save_net(tmp_path / "frozen.safetensors", frozen, replace(card, net=asdict(frozen.config)))
+    export_onnx(tmp_path / "frozen.safetensors", tmp_path / "frozen.onnx")
+    kinds = {node.op_type for node in onnx.load(tmp_path / "frozen.onnx").graph.node}
+    assert "Conv" in kinds and not kinds & {"InstanceNormalization", "BatchNormalization"}
+    stylizer = Stylizer(tmp_path / "frozen.onnx", provider="cpu")
+    images = photo(2, 77, 90)
+    assert np.abs(stylizer(images).astype(int) - repaint(frozen, images)).max() <= 2
+    assert np.array_equal(stylizer.folded(images[0])(images), stylizer(images)), "there is nothing left to fold"
 
 
 @pytest.mark.skipif(not SHIPPED.exists(), reason="this checkout ships no weights")

@@ -25,6 +25,9 @@ class NetConfig:
     dither: float = 2.0
     """Levels (of 255) of fixed noise added to the input: strokes grow from it where a photo is perfectly flat."""
 
+    norm: Literal["instance", "frozen"] = "instance"
+    """instance: statistics of the picture at hand; frozen: constants, measured on photos and trained on with."""
+
     def __post_init__(self) -> None:
         wanted = {"lowres": 2, "johnson": 3}
         require(self.family in wanted, f"net family {self.family!r} is unknown: take one of {', '.join(wanted)}")
@@ -32,6 +35,7 @@ class NetConfig:
             len(self.channels) == wanted[self.family] and min(self.channels) >= 1,
             f"a {self.family} net takes {wanted[self.family]} channel counts of at least 1, not {self.channels}",
         )
+        require(self.norm in ("instance", "frozen"), f"norm {self.norm!r} is unknown: take instance or frozen")
         require(self.blocks >= 0, f"blocks must be 0 or more, not {self.blocks}")
         require(self.dither >= 0, f"dither must be 0 or more, not {self.dither}")
         require(self.padding >= 0 and self.padding % 4 == 0, f"padding must be a multiple of 4, not {self.padding}")

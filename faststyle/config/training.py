@@ -128,6 +128,9 @@ class TrainConfig:
     training."""
     init: str | None = None
     """Weights to start from: a .safetensors file, or the name of a style in checkpoints."""
+    frozen: bool = False
+    """Make the norms constants, measured on the photos, and train on with those: the fastest graph everywhere, of plain
+    convolutions. Needs --init."""
     val_data: str | None = None
     """Folder of validation photos, of which up to 32 are used; by default up to 16 of the photos are held out."""
     out: str = "checkpoints"
@@ -156,6 +159,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         require(not set(self.name) & set("/\\"), f"--name {self.name!r} is a path: name the folder with --out instead")
+        require(not self.frozen or self.init is not None, "--frozen needs trained weights: name them with --init")
         require(self.checkpoint_every >= 1, f"--checkpoint-every must be at least 1, not {self.checkpoint_every}")
         require(self.val_every >= 1, f"--val-every must be at least 1, not {self.val_every}")
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["ConvNorm", "ResidualBlock", "Upsample", "dither_pattern", "reflect_pad", "repeat_pattern"]
+__all__ = ["ConvNorm", "FrozenNorm", "ResidualBlock", "Upsample", "dither_pattern", "reflect_pad", "repeat_pattern"]
 
 
 def reflect_pad(x: Tensor, padding: int, multiple: int = 4) -> Tensor:
@@ -50,6 +50,33 @@ def repeat_pattern(pattern: Tensor, height: int, width: int) -> Tensor:
     return pattern[rows][:, columns]
 
 
+class FrozenNorm(nn.Module):
+    """An instance norm whose statistics no longer come from the picture: an affine map of every channel.
+
+    (x - mean) / sqrt(variance + eps) * weight + bias, N x C x H x W to the same. `mean` and `variance` are constants
+    that `nets.freezing` measures, `weight` and `bias` are learned on. Unlike a batch norm it has no other mode.
+    """
+
+    mean: Tensor
+    variance: Tensor
+
+    def __init__(self, channels: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("variance", torch.ones(channels))
+
+    def affine(self) -> tuple[Tensor, Tensor]:
+        """Scale and shift of each channel, C and C: the norm is x * scale + shift."""
+        scale = self.weight * torch.rsqrt(self.variance + self.eps)
+        return scale, self.bias - self.mean * scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        scale, shift = self.affine()
+        return x * scale[:, None, None] + shift[:, None, None]
+
+
 class ConvNorm(nn.Module):
     """Convolution, zero padded to keep the size at stride 1, then instance norm and, if asked, ReLU.
 
@@ -60,7 +87,7 @@ class ConvNorm(nn.Module):
     def __init__(self, inputs: int, outputs: int, kernel: int, *, stride: int = 1, relu: bool = True) -> None:
         super().__init__()
         self.conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
-        self.norm = nn.InstanceNorm2d(outputs, affine=True)
+        self.norm: nn.InstanceNorm2d | FrozenNorm = nn.InstanceNorm2d(outputs, affine=True)
         self.relu = relu
 
     def forward(self, x: Tensor) -> Tensor:

@@ -6,7 +6,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from faststyle.config import NetConfig
-from faststyle.nets.layers import ConvNorm, ResidualBlock, Upsample, dither_pattern, reflect_pad, repeat_pattern
+from faststyle.nets.layers import (
+    ConvNorm,
+    FrozenNorm,
+    ResidualBlock,
+    Upsample,
+    dither_pattern,
+    reflect_pad,
+    repeat_pattern,
+)
 
 __all__ = ["TransformerNet"]
 
@@ -52,6 +60,10 @@ class TransformerNet(nn.Module):
             self.head = nn.Sequential(nn.Conv2d(channels[0], 3, 9, padding=4))
         self.body = nn.Sequential(*(ResidualBlock(channels[-1]) for _ in range(config.blocks)))
 
+        if config.norm == "frozen":
+            for module in self.modules():
+                if isinstance(module, ConvNorm):
+                    module.norm = FrozenNorm(module.conv.out_channels)
         self.register_buffer("dither", dither_pattern(config.dither), persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:

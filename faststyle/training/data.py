@@ -32,6 +32,8 @@ HELD_OUT = 16
 """Most photos held out for validation where no folder is named."""
 VALIDATION = 32
 """Most photos of a named folder that are used: each validation judges them all."""
+CALIBRATION = 64
+"""Most photos that the statistics of frozen norms are measured on."""
 VAL_SIZE = 256
 
 _log = logging.getLogger("faststyle")
@@ -191,6 +193,11 @@ class PhotoDataModule(pl.LightningDataModule):
         if not len(self.validation):
             raise TrainingError("none of the validation photos can be read: name others with --val-data")
 
+    def calibration(self) -> list[Tensor]:
+        """Photos from all over the training set, cut like validation photos: what frozen norms are measured on."""
+        photos = ValidationPhotos(_spread(self.photos, CALIBRATION))
+        return [photos[index] for index in range(len(photos))]
+
     def train_dataloader(self) -> DataLoader[Tensor]:
         trainer = self.trainer
         step, rank, ranks = (trainer.global_step, trainer.global_rank, trainer.world_size) if trainer else (0, 0, 1)
@@ -210,7 +217,8 @@ class PhotoDataModule(pl.LightningDataModule):
 
 def _spread(paths: list[Path], count: int) -> list[Path]:
     """At most `count` of the paths, evenly spread, since folders are often sorted by subject."""
-    return paths[:: max(1, len(paths) // count)][:count] if count else []
+    count = min(count, len(paths))
+    return [paths[place * len(paths) // count] for place in range(count)]
 
 
 def _tensor(image: Image.Image) -> Tensor:

@@ -36,6 +36,7 @@ from faststyle.files import write_file
 from faststyle.images import read_image
 from faststyle.modelcard import ModelCard, Style
 from faststyle.nets.files import load_net, save_net
+from faststyle.nets.freezing import freeze
 from faststyle.nets.lossnet import LossNetwork
 from faststyle.nets.transformer import TransformerNet
 from faststyle.nets.weights import load_weights
@@ -72,7 +73,7 @@ def fit(config: TrainConfig, on_progress: Callable[[Progress], None] | None = No
     style_image = _style_image(config)
     clock = Clock(config.optim)
     photos = PhotoDataModule(config, clock)
-    net, parent = _net(config)
+    net, parent = _net(config, photos)
     loss = config.loss
     weights = load_weights(loss.loss_network, config.loss_weights)
     judge = LossNetwork((*loss.style_layers, loss.content_layer), weights, name=loss.loss_network)
@@ -193,7 +194,7 @@ def _checkpoint(config: TrainConfig, path: Path) -> Path | None:
                 raise TrainingError(
                     f"the run {config.name} was started with {flag} {saved[group].get(key)}: resume with the same"
                 )
-    for key in ("style", "data", "val_data", "net", "init"):
+    for key in ("style", "data", "val_data", "net", "init", "frozen"):
         if saved.get(key) != now[key]:
             what = "the painting" if key == "style" else f"--{key.replace('_', '-')}"
             raise TrainingError(f"the run {config.name} was started with {what} {saved.get(key)}: resume with the same")
@@ -218,18 +219,22 @@ def _style_image(config: TrainConfig) -> Tensor:
     return torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)[None].float() / 255
 
 
-def _net(config: TrainConfig) -> tuple[TransformerNet, ModelCard | None]:
-    """A fresh net, or the one that --init names with its card."""
+def _net(config: TrainConfig, photos: PhotoDataModule) -> tuple[TransformerNet, ModelCard | None]:
+    """A fresh net, or the one that --init names with its card, frozen if asked."""
     if config.init is None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.optim.seed)
             return TransformerNet(NETS[config.net]), None
     path = find_weights(config.init)
     net, card = load_net(path)
-    if net.config != NETS[config.net]:
+    if replace(net.config, norm="instance") != NETS[config.net]:
         raise ModelError(
             f"{path} holds a net of another shape than --net {config.net}: take the one that it was trained with"
         )
+    if net.config.norm == "frozen" and not config.frozen:
+        raise ModelError(f"{path} holds a frozen net, which cannot be thawed: train it on with --frozen")
+    if config.frozen and net.config.norm != "frozen":
+        net = freeze(net, (photo[None].float() / 255 for photo in photos.calibration()))
     return net, card
 
 

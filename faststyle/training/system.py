@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from faststyle.config import NETS, TrainConfig
+from faststyle.config import TrainConfig
 from faststyle.errors import TrainingError
 from faststyle.losses import LossTerms, PerceptualLoss, gram_matrix
 from faststyle.nets.devices import precision_of, reduced
@@ -101,7 +101,7 @@ class StyleTransferSystem(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["faststyle"] = {
             "config": asdict(self.config),
-            "net": asdict(NETS[self.config.net]),
+            "net": asdict(self.net.config),
             "seconds": self.clock.now(),
             "origin": self.origin,
             "crops": self.crops,

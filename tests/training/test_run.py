@@ -17,6 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from faststyle.config import LossConfig, TrainerConfig
 from faststyle.errors import ConfigError, FaststyleError, ModelError, TrainingError, WriteError
 from faststyle.modelcard import ModelCard
+from faststyle.runtime.folding import has_norms
 from faststyle.runtime.stylizer import Stylizer
 from faststyle.training.callbacks import Progress
 from faststyle.training.run import fit
@@ -225,6 +226,19 @@ def test_mixed_precision_and_worker_processes(settings):
         )
     )
     assert result.finished and result.main
+
+
+def test_a_frozen_run_starts_from_weights_and_writes_a_model_without_norms(settings, tmp_path):
+    first = fit(settings(name="first"))
+    frozen = fit(settings(name="second", init=str(first.weights), frozen=True))
+    assert frozen.card.net["norm"] == "frozen" and first.card.net["norm"] == "instance"
+    assert not has_norms(frozen.model.read_bytes()) and has_norms(first.model.read_bytes())
+    again = fit(settings(name="third", init=str(frozen.weights), frozen=True))
+    assert again.card.net["norm"] == "frozen", "a frozen net is trained on as it is"
+    with pytest.raises(ModelError, match="cannot be thawed: train it on with --frozen"):
+        fit(settings(name="fourth", init=str(frozen.weights)))
+    with pytest.raises(ConfigError, match="--frozen needs trained weights: name them with --init"):
+        settings(frozen=True)
 
 
 def test_two_runs_are_not_mixed(settings, tmp_path):
