@@ -1,0 +1,270 @@
+"""Which network gives the lowest loss for its milliseconds? The search that settled the presets.
+
+    python benchmarks/pareto.py PAINTING... --photos DIR --val DIR [--candidates NAME...] [--steps 900] [--seeds 1]
+
+Every candidate learns every painting from the same crops with the same loss, schedule and number of steps (one crop of
+256 x 256 pixels each), and is judged on the validation photos; then all are timed in turn in onnxruntime, 512 x 512,
+plain and folded. Results go to OUT/pareto.json as soon as they are there, so that an interrupted search goes on; the
+table is printed, OUT/pareto.svg drawn, and OUT holds a sheet of validation photos for each candidate. Time nothing
+beside other work: `--time-only` times what was trained.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from faststyle import ModelCard, Stylizer
+from faststyle.config import NETS, NetConfig, OptimConfig, TrainConfig
+from faststyle.export import build_onnx
+from faststyle.images import read_image, resize_rgb
+from faststyle.nets.layers import ConvNorm, FrozenNorm
+from faststyle.nets.lossnet import LossNetwork
+from faststyle.nets.transformer import TransformerNet
+from faststyle.nets.weights import load_weights
+from faststyle.training.clock import Clock
+from faststyle.training.data import PhotoDataModule
+from faststyle.training.system import StyleTransferSystem
+
+Build = Callable[[], TransformerNet]
+
+
+def lowres(half: int, quarter: int, blocks: int) -> Build:
+    """The family of the presets."""
+    return lambda: TransformerNet(NetConfig(channels=(half, quarter), blocks=blocks))
+
+
+def quarter_head(half: int, quarter: int, blocks: int) -> Build:
+    """No half-resolution decoder: 48 channels at a quarter of the size, shuffled to 4 x 4 pixels."""
+
+    def build() -> TransformerNet:
+        net = TransformerNet(NetConfig(channels=(half, quarter), blocks=blocks))
+        net.decoder = nn.Sequential()
+        net.head = nn.Sequential(nn.Conv2d(quarter, 48, 3, padding=1), nn.PixelShuffle(4))
+        return net
+
+    return build
+
+
+def fewer_norms(half: int, quarter: int, blocks: int, keep: str) -> Build:
+    """Instance norms in the part named by `keep` alone; scale and shift of each channel elsewhere."""
+
+    def build() -> TransformerNet:
+        net = TransformerNet(NetConfig(channels=(half, quarter), blocks=blocks))
+        for name, module in net.named_modules():
+            if isinstance(module, ConvNorm) and not name.startswith(keep):
+                module.norm = FrozenNorm(module.conv.out_channels)
+                if name.endswith("second"):  # residual branches that start small stand in for what norms keep in bounds
+                    nn.init.constant_(module.norm.weight, 0.2)
+        return net
+
+    return build
+
+
+CANDIDATES: dict[str, Build] = {
+    "nano 8-16, 3 blocks": lowres(8, 16, 3),
+    "16-16, 3 blocks": lowres(16, 16, 3),
+    "fast 16-32, 3 blocks": lowres(16, 32, 3),
+    "16-32, 5 blocks": lowres(16, 32, 5),
+    "32-32, 3 blocks": lowres(32, 32, 3),
+    "base 16-48, 4 blocks": lowres(16, 48, 4),
+    "quality 24-64, 5 blocks": lowres(24, 64, 5),
+    "32-64, 5 blocks": lowres(32, 64, 5),
+    "16-32, 3 blocks, head at a quarter": quarter_head(16, 32, 3),
+    "16-48, 4 blocks, head at a quarter": quarter_head(16, 48, 4),
+    "16-32, 3 blocks, norms in the stem": fewer_norms(16, 32, 3, "encoder"),
+    "johnson 32-64-128, 5 blocks": lambda: TransformerNet(NETS["johnson"]),
+    "johnson 16-32-64, 5 blocks": lambda: TransformerNet(replace(NETS["johnson"], channels=(16, 32, 64))),
+}
+"""What is compared: its name, and how a fresh one is made."""
+SHOWN = 4
+"""Validation photos on a candidate's sheet."""
+
+
+def learn(build: Build, painting: str, options: argparse.Namespace, seed: int, sheet: Path) -> dict[str, float]:
+    """Train one candidate; returns its losses on the validation photos, and draws the first of them."""
+    optim = OptimConfig(max_steps=options.steps, crops=("256x1:1",), seed=seed, learning_rate=options.learning_rate)
+    config = TrainConfig(style=painting, data=options.photos, val_data=options.val, optim=optim)
+    torch.manual_seed(seed)
+    net = build()
+    judge = LossNetwork((*config.loss.style_layers, config.loss.content_layer), load_weights("vgg16"))
+    system = StyleTransferSystem(config, net, judge, _style_image(painting, config.loss.style_size), Clock(optim))
+    photos = PhotoDataModule(config, system.clock)
+    optimizer = torch.optim.Adam(net.parameters(), lr=optim.learning_rate)
+    start = time.perf_counter()
+    for step, batch in enumerate(photos.train_dataloader()):
+        if step == optim.max_steps:
+            break
+        for group in optimizer.param_groups:
+            group["lr"] = optim.learning_rate * optim.rate_at(step, step / optim.max_steps)
+        terms, _ = system.judge(batch.float() / 255)
+        optimizer.zero_grad()
+        terms.total.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(net.parameters(), optim.gradient_clip)
+        optimizer.step()
+        if step % 100 == 99:
+            print(
+                f"  step {step + 1}: {float(terms.total.detach()):.3f}, {time.perf_counter() - start:.0f} s", flush=True
+            )
+    found: list[dict[str, float]] = []
+    shown: list[NDArray[np.uint8]] = []
+    with torch.no_grad():
+        for batch in photos.val_dataloader():
+            for photo in batch:
+                terms, stylized = system.judge(photo[None].float() / 255)
+                found.append(terms.scalars())
+                shown.append((stylized[0].permute(1, 2, 0) * 255 + 0.5).to(torch.uint8).numpy())
+    Image.fromarray(np.concatenate(shown[:SHOWN], 1)).save(sheet)
+    losses = {name: float(np.mean([each[name] for each in found])) for name in found[0]}
+    return {
+        "total": losses["content"] + config.loss.style_weight * losses["style"],
+        **{k: v for k, v in losses.items() if k != "total"},
+    }
+
+
+def _style_image(path: str, size: int) -> Tensor:
+    painting = read_image(path).rgb
+    scale = size / min(painting.shape[:2])
+    scaled = resize_rgb(painting, round(painting.shape[1] * scale), round(painting.shape[0] * scale))
+    return torch.from_numpy(scaled).permute(2, 0, 1)[None].float() / 255
+
+
+def time_all(names: list[str], size: int, rounds: int) -> dict[str, dict[str, float]]:
+    """Median milliseconds of every candidate, plain and folded, in turn in one process; and its parameters."""
+    photo = np.random.default_rng(0).integers(0, 256, (size // 8, size // 8, 3), np.uint8)
+    photo = resize_rgb(photo, size, size)
+    runs: dict[tuple[str, str], Stylizer] = {}
+    facts: dict[str, dict[str, float]] = {}
+    for name in names:
+        torch.manual_seed(0)
+        net = CANDIDATES[name]()
+        facts[name] = {"parameters": sum(parameter.numel() for parameter in net.parameters())}
+        stylizer = Stylizer(build_onnx(net, ModelCard("candidate", net=asdict(net.config))), provider="cpu")
+        runs[name, "plain"], runs[name, "folded"] = stylizer, stylizer.folded(photo)
+    seconds: dict[tuple[str, str], list[float]] = {key: [] for key in runs}
+    for _ in range(rounds + 1):
+        for key, run in runs.items():
+            start = time.perf_counter()
+            run(photo)
+            seconds[key].append(time.perf_counter() - start)
+    for (name, how), each in seconds.items():
+        facts[name][how] = 1000 * statistics.median(each[1:])
+    return facts
+
+
+def table(trained: dict[str, dict[str, Any]], times: dict[str, dict[str, float]]) -> str:
+    """Markdown, fastest first; a candidate that another one beats in both is marked as dominated."""
+    rows = []
+    for name, fact in times.items():
+        runs = [run for key, run in trained.items() if key.split(" | ")[0] == name]
+        if runs:
+            means = {
+                term: statistics.mean(run[term] for run in runs)
+                for term in ("total", "content", "style", "style_relu4_3")
+            }
+            rows.append((name, fact, means, len(runs)))
+    rows.sort(key=lambda row: row[1]["folded"])
+    lines = [
+        "| network | parameters | ms folded | ms plain | total | content | style | relu4_3 | runs | |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    best = float("inf")
+    for name, fact, means, count in rows:
+        mark = "dominated" if means["total"] >= best else ""
+        best = min(best, means["total"])
+        cells = [name, f"{fact['parameters'] / 1000:.0f} k", f"{fact['folded']:.1f}", f"{fact['plain']:.1f}"]
+        cells += [*(f"{mean:.3f}" for mean in means.values()), str(count), mark]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def plot(trained: dict[str, dict[str, Any]], times: dict[str, dict[str, float]]) -> str:
+    """SVG: milliseconds, folded, on a logarithmic axis against the mean total loss."""
+    points = []
+    for name, fact in times.items():
+        totals = [run["total"] for key, run in trained.items() if key.split(" | ")[0] == name]
+        if totals:
+            points.append((name, fact["folded"], statistics.mean(totals)))
+    width, height, edge = 900, 520, 60
+    low, high = np.log10(min(x for _, x, _ in points) / 1.2), np.log10(max(x for _, x, _ in points) * 2.5)
+    least, most = min(y for *_, y in points) * 0.98, max(y for *_, y in points) * 1.02
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        across = edge + (np.log10(x) - low) / (high - low) * (width - 2 * edge)
+        return float(across), float(height - edge - (y - least) / (most - least) * (height - 2 * edge))
+
+    def text(x: float, y: float, words: str, anchor: str = "start") -> str:
+        return f'<text x="{x:.0f}" y="{y:.0f}" text-anchor="{anchor}">{words}</text>'
+
+    def line(path: str) -> str:
+        return f'<path d="{path}" stroke="#ddd"/>'
+
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}"'
+        ' font-family="sans-serif" font-size="12">',
+        f'<rect width="{width}" height="{height}" fill="white"/>',
+        text(edge, 24, "Content + 10 x style on validation photos, against milliseconds at 512 x 512, folded"),
+    ]
+    for tick in (10, 20, 50, 100, 200, 500, 1000):
+        if low <= np.log10(tick) <= high:
+            x, _ = place(tick, least)
+            parts += [line(f"M{x:.0f} {edge}V{height - edge}"), text(x, height - edge + 18, f"{tick} ms", "middle")]
+    for value in np.linspace(least, most, 6):
+        _, y = place(10, float(value))
+        parts += [line(f"M{edge} {y:.0f}H{width - edge}"), text(edge - 6, y + 4, f"{value:.2f}", "end")]
+    for name, milliseconds, total in points:
+        x, y = place(milliseconds, total)
+        parts += [f'<circle cx="{x:.0f}" cy="{y:.0f}" r="4" fill="#246"/>', text(x + 7, y - 5, name)]
+    return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("paintings", nargs="*", metavar="PAINTING")
+    parser.add_argument("--photos", help="folder of photos to learn from")
+    parser.add_argument("--val", help="folder of photos to judge by")
+    parser.add_argument("--candidates", nargs="+", default=list(CANDIDATES), choices=CANDIDATES, metavar="NAME")
+    parser.add_argument("--steps", type=int, default=900)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--learning-rate", type=float, default=3e-3)
+    parser.add_argument("--rounds", type=int, default=15, help="rounds of timing")
+    parser.add_argument("--time-only", action="store_true", help="train nothing")
+    parser.add_argument("--out", type=Path, default=Path("out/pareto"))
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    kept = options.out / "pareto.json"
+    results: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {"trained": {}, "times": {}}
+    trained: dict[str, dict[str, Any]] = results["trained"]
+    for seed in range(options.seeds):
+        for painting in [] if options.time_only else options.paintings:
+            for name in options.candidates:
+                key = (
+                    f"{name} | {Path(painting).stem} | seed {seed} | {options.steps} steps | {options.learning_rate:g}"
+                )
+                if key not in trained:
+                    print(key, flush=True)
+                    sheet = options.out / f"{key.replace(' | ', '-').replace(' ', '_')}.png"
+                    trained[key] = learn(CANDIDATES[name], painting, options, seed, sheet)
+                    kept.write_text(json.dumps(results, indent=2) + "\n")
+                    print(f"  {trained[key]['total']:.4f}", flush=True)
+    results["times"] = time_all(options.candidates, 512, options.rounds)
+    kept.write_text(json.dumps(results, indent=2) + "\n")
+    print(table(trained, results["times"]))
+    if trained:
+        (options.out / "pareto.svg").write_text(plot(trained, results["times"]))
+
+
+if __name__ == "__main__":
+    main()
