@@ -46,6 +46,8 @@ class ModelCard:
     versions: dict[str, str] = field(default_factory=dict)
     min_size: int = 16
     """Smallest height and width in pixels that the model takes."""
+    precision: str = "float32"
+    """Number format that the model computes in: float32 or int8."""
     halo: int = 0
     """Pixels beyond a tile's border that its result depends on, statistics apart; 0 where nobody has worked it out."""
     schema: int = SCHEMA

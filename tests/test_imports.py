@@ -28,6 +28,7 @@ ROOMS: dict[str, set[str]] = {
     "losses": {"errors"},
     "nets": LEAVES,
     "export": {"nets", "runtime"} | LEAVES,
+    "quantize": {"export", "nets", "runtime"} | LEAVES,
     "training": {"export", "losses", "nets"} | LEAVES,
     "optimize": {"losses", "nets", "colors"} | LEAVES,
     "evaluate": {"losses", "nets", "optimize", "runtime"} | LEAVES,

@@ -8,10 +8,13 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from faststyle.cli.console import needs
-from faststyle.errors import ModelError
+from faststyle.cli.console import needs, report
+from faststyle.errors import ImageError, ModelError
 
 __all__ = ["Options", "run"]
+
+CALIBRATION = 32
+"""Most photos on which the ranges of an int8 model are measured."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,9 @@ class Options:
         str | None, arg(aliases=("-o",), metavar="FILE.onnx", help_behavior_hint="(default: beside the weights)")
     ] = None
     """Where to write the model."""
+    int8: Annotated[str | None, arg(metavar="DIR", help_behavior_hint="(default: float32)")] = None
+    """Compute in 8-bit integers, with ranges measured on up to 32 photos of this folder: smaller, and faster where the
+    processor has byte products (AVX-512 VNNI, ARM). Takes weights that were trained with --frozen."""
 
 
 def run(options: Options) -> int:
@@ -40,6 +46,20 @@ def run(options: Options) -> int:
     model = Path(options.output) if options.output is not None else weights.with_suffix(".onnx")
     if model.suffix != ".onnx":
         raise ModelError(f"{model} does not end in .onnx: name the model to write with -o FILE.onnx")
-    export_onnx(weights, model)
+    if options.int8 is None:
+        export_onnx(weights, model)
+    else:
+        _export_int8(weights, model, options.int8)
     print(model)
     return 0
+
+
+def _export_int8(weights: Path, model: Path, folder: str) -> None:
+    from faststyle.evaluate.photos import find_photos, spread
+    from faststyle.quantize import quantize_onnx
+
+    photos = list(spread(find_photos(folder, "--int8"), CALIBRATION))
+    if not photos:
+        raise ImageError(f"{folder} holds no usable photo: name another folder with --int8")
+    likeness = quantize_onnx(weights, model, photos)
+    report(f"on the photos int8 is within {likeness:.1f} dB (PSNR) of float32", "note")

@@ -23,12 +23,12 @@ MIN_SIDE = 64
 _log = logging.getLogger("faststyle")
 
 
-def find_photos(folder: str | os.PathLike[str]) -> list[Path]:
+def find_photos(folder: str | os.PathLike[str], flag: str = "--photos") -> list[Path]:
     """The pictures below a folder, sorted; raises ImageError where it is missing or holds none."""
     if not os.path.isdir(folder):
-        raise ImageError(f"{os.fspath(folder)} is not a folder: name a folder of photos with --photos")
+        raise ImageError(f"{os.fspath(folder)} is not a folder: name a folder of photos with {flag}")
     if not (paths := list_images(folder)):
-        raise ImageError(f"{os.fspath(folder)} holds no photos: name another folder with --photos")
+        raise ImageError(f"{os.fspath(folder)} holds no photos: name another folder with {flag}")
     return paths
 
 
