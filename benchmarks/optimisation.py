@@ -49,7 +49,7 @@ Steps = Iterator[tuple[float, Callable[[], NDArray[np.uint8]]]]
 
 @dataclass
 class Run:
-    """How one method got on: total loss after each step, and the time that had gone by."""
+    """How one method got on: total loss before the first step and after each, and the time that had gone by."""
 
     losses: list[float]
     seconds: list[float]
@@ -115,7 +115,7 @@ def transfer(pairs: list[tuple[str, str, str]], size: int, steps: int, others: i
         painted = Stylizer(model)(photo)
         head_start = (time.perf_counter() - start, time.process_time() - cpu)
         reference = follow(plain(photo, painting, network, steps, "lbfgs"))
-        targets = [min(reference.losses[:step]) for step in marks]
+        targets = [min(reference.losses[: step + 1]) for step in marks]
         runs = {
             "plain L-BFGS": reference,
             "plain Adam": follow(plain(photo, painting, network, others, "adam"), targets[-1]),
@@ -125,7 +125,7 @@ def transfer(pairs: list[tuple[str, str, str]], size: int, steps: int, others: i
         for name, run in runs.items():
             ratios = [ratio(reference, run, target) for target in targets]
             cells = " | ".join(f"{value:.1f} x" if value else "not reached" for value in ratios)
-            numbers = f"{min(run.losses):.4f} | {len(run.losses)} | {run.seconds[-1]:.0f} | {run.cpu[-1]:.0f}"
+            numbers = f"{min(run.losses):.4f} | {len(run.losses) - 1} | {run.seconds[-1]:.0f} | {run.cpu[-1]:.0f}"
             print(f"| {pair} | {name} | {cells} | {numbers} |", flush=True)
             sooner.setdefault(name, []).append(ratios)
             assert run.show is not None

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from faststyle import ModelCard, Stylizer
 from faststyle.config import NETS, NetConfig, OptimConfig, TrainConfig
 from faststyle.export import build_onnx
-from faststyle.images import read_image, resize_rgb
+from faststyle.images import read_image, resize_rgb, scale_short_side
 from faststyle.nets.layers import ConvNorm, FrozenNorm
 from faststyle.nets.lossnet import LossNetwork
 from faststyle.nets.transformer import TransformerNet
@@ -89,6 +89,7 @@ CANDIDATES: dict[str, Build] = {
     "johnson 16-32-64, 5 blocks": lambda: TransformerNet(replace(NETS["johnson"], channels=(16, 32, 64))),
 }
 """What is compared: its name, and how a fresh one is made."""
+TERMS = ("total", "content", "style", "style_relu4_3")
 SHOWN = 4
 """Validation photos on a candidate's sheet."""
 
@@ -135,10 +136,7 @@ def learn(build: Build, painting: str, options: argparse.Namespace, seed: int, s
 
 
 def _style_image(path: str, size: int) -> Tensor:
-    painting = read_image(path).rgb
-    scale = size / min(painting.shape[:2])
-    scaled = resize_rgb(painting, round(painting.shape[1] * scale), round(painting.shape[0] * scale))
-    return torch.from_numpy(scaled).permute(2, 0, 1)[None].float() / 255
+    return torch.from_numpy(scale_short_side(read_image(path).rgb, size)).permute(2, 0, 1)[None].float() / 255
 
 
 def time_all(names: list[str], size: int, rounds: int) -> dict[str, dict[str, float]]:
@@ -164,39 +162,44 @@ def time_all(names: list[str], size: int, rounds: int) -> dict[str, dict[str, fl
     return facts
 
 
-def table(trained: dict[str, dict[str, Any]], times: dict[str, dict[str, float]]) -> str:
+def judged(trained: dict[str, dict[str, Any]], budget: str) -> dict[str, dict[str, float]]:
+    """Mean losses of each candidate with this budget, over the paintings and seeds that all of them have learned."""
+    runs: dict[str, dict[str, dict[str, float]]] = {}
+    for key, losses in trained.items():
+        name, task, spent = key.split(" | ")
+        if spent == budget:
+            runs.setdefault(name, {})[task] = losses
+    common = set.intersection(*(set(tasks) for tasks in runs.values())) if runs else set()
+    return {
+        name: {
+            **{term: statistics.mean(tasks[task][term] for task in common) for term in TERMS},
+            "runs": len(common),
+        }
+        for name, tasks in runs.items()
+        if common
+    }
+
+
+def table(means: dict[str, dict[str, float]], times: dict[str, dict[str, float]]) -> str:
     """Markdown, fastest first; a candidate that another one beats in both is marked as dominated."""
-    rows = []
-    for name, fact in times.items():
-        runs = [run for key, run in trained.items() if key.split(" | ")[0] == name]
-        if runs:
-            means = {
-                term: statistics.mean(run[term] for run in runs)
-                for term in ("total", "content", "style", "style_relu4_3")
-            }
-            rows.append((name, fact, means, len(runs)))
-    rows.sort(key=lambda row: row[1]["folded"])
     lines = [
         "| network | parameters | ms folded | ms plain | total | content | style | relu4_3 | runs | |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     best = float("inf")
-    for name, fact, means, count in rows:
-        mark = "dominated" if means["total"] >= best else ""
-        best = min(best, means["total"])
+    for name in sorted(means.keys() & times.keys(), key=lambda name: times[name]["folded"]):
+        fact, losses = times[name], means[name]
+        mark = "dominated" if losses["total"] >= best else ""
+        best = min(best, losses["total"])
         cells = [name, f"{fact['parameters'] / 1000:.0f} k", f"{fact['folded']:.1f}", f"{fact['plain']:.1f}"]
-        cells += [*(f"{mean:.3f}" for mean in means.values()), str(count), mark]
+        cells += [*(f"{losses[term]:.3f}" for term in TERMS), f"{losses['runs']:.0f}", mark]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def plot(trained: dict[str, dict[str, Any]], times: dict[str, dict[str, float]]) -> str:
+def plot(means: dict[str, dict[str, float]], times: dict[str, dict[str, float]]) -> str:
     """SVG: milliseconds, folded, on a logarithmic axis against the mean total loss."""
-    points = []
-    for name, fact in times.items():
-        totals = [run["total"] for key, run in trained.items() if key.split(" | ")[0] == name]
-        if totals:
-            points.append((name, fact["folded"], statistics.mean(totals)))
+    points = [(name, times[name]["folded"], means[name]["total"]) for name in means.keys() & times.keys()]
     width, height, edge = 900, 520, 60
     low, high = np.log10(min(x for _, x, _ in points) / 1.2), np.log10(max(x for _, x, _ in points) * 2.5)
     least, most = min(y for *_, y in points) * 0.98, max(y for *_, y in points) * 1.02
@@ -247,23 +250,23 @@ def main() -> None:
     kept = options.out / "pareto.json"
     results: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {"trained": {}, "times": {}}
     trained: dict[str, dict[str, Any]] = results["trained"]
+    budget = f"{options.steps} steps, rate {options.learning_rate:g}"
     for seed in range(options.seeds):
         for painting in [] if options.time_only else options.paintings:
             for name in options.candidates:
-                key = (
-                    f"{name} | {Path(painting).stem} | seed {seed} | {options.steps} steps | {options.learning_rate:g}"
-                )
+                key = f"{name} | {Path(painting).stem}, seed {seed} | {budget}"
                 if key not in trained:
                     print(key, flush=True)
                     sheet = options.out / f"{key.replace(' | ', '-').replace(' ', '_')}.png"
                     trained[key] = learn(CANDIDATES[name], painting, options, seed, sheet)
                     kept.write_text(json.dumps(results, indent=2) + "\n")
                     print(f"  {trained[key]['total']:.4f}", flush=True)
-    results["times"] = time_all(options.candidates, 512, options.rounds)
+    results["times"].update(time_all(options.candidates, 512, options.rounds))
     kept.write_text(json.dumps(results, indent=2) + "\n")
-    print(table(trained, results["times"]))
-    if trained:
-        (options.out / "pareto.svg").write_text(plot(trained, results["times"]))
+    means = judged(trained, budget)
+    print(table(means, results["times"]))
+    if means:
+        (options.out / "pareto.svg").write_text(plot(means, results["times"]))
 
 
 if __name__ == "__main__":

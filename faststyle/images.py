@@ -29,14 +29,17 @@ from faststyle.files import write_file
 __all__ = [
     "Picture",
     "encode_image",
+    "fit_pixels",
     "fit_within",
     "format_of",
     "list_images",
+    "middle_square",
     "picture_from_pil",
     "read_image",
     "read_size",
     "resize_rgb",
     "save_image",
+    "scale_short_side",
     "with_pixels",
 ]
 
@@ -198,6 +201,33 @@ def with_pixels(picture: Picture, rgb: NDArray[np.uint8]) -> Picture:
 def resize_rgb(rgb: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
     """Scale uint8 H x W x 3 with Lanczos."""
     return np.array(Image.fromarray(rgb).resize((width, height), Image.Resampling.LANCZOS))
+
+
+def fit_pixels(rgb: NDArray[np.uint8], pixels: int, least: int = 16) -> NDArray[np.uint8]:
+    """Scale uint8 H x W x 3 down to about `pixels` pixels, but no side below `least`; a smaller one stays as it is."""
+    height, width = rgb.shape[:2]
+    scale = (pixels / (height * width)) ** 0.5
+    if scale >= 1:
+        return rgb
+    height, width = (max(least, round(side * scale)) for side in (height, width))
+    # A long narrow picture is squeezed along its length rather than let through.
+    longest = max(least, pixels // min(height, width))
+    return resize_rgb(rgb, min(width, longest), min(height, longest))
+
+
+def scale_short_side(rgb: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """Scale uint8 H x W x 3 so that the shorter side has `side` pixels."""
+    scale = side / min(rgb.shape[:2])
+    return resize_rgb(rgb, round(rgb.shape[1] * scale), round(rgb.shape[0] * scale))
+
+
+def middle_square(rgb: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """The largest square in the middle of uint8 H x W x 3, scaled to `size` x `size` bicubically without aliases."""
+    height, width = rgb.shape[:2]
+    short = min(height, width)
+    left, top = (width - short) / 2, (height - short) / 2
+    box = (left, top, left + short, top + short)
+    return np.array(Image.fromarray(rgb).resize((size, size), Image.Resampling.BICUBIC, box))
 
 
 def format_of(path: str | os.PathLike[str]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,10 +17,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
-from faststyle.errors import ModelError
-from faststyle.export import build_onnx
+from faststyle.errors import ImageError, ModelError
+from faststyle.export import build_onnx, repaint
 from faststyle.files import write_file
-from faststyle.images import resize_rgb
+from faststyle.images import fit_pixels
 from faststyle.modelcard import ModelCard
 from faststyle.nets.files import load_net
 from faststyle.runtime.stylizer import Stylizer
@@ -30,25 +30,33 @@ __all__ = ["CALIBRATION_PIXELS", "quantize_model", "quantize_onnx"]
 CALIBRATION_PIXELS = 512 * 512
 """Photos are scaled down to this many pixels before ranges are measured on them."""
 
+LEAST_LIKENESS = 25.0
+"""Decibels (PSNR) below which an int8 model is not what was trained."""
+
 Pixels = NDArray[np.uint8]
 
 
-def quantize_onnx(weights: str | Path, model: str | Path, photos: Sequence[Pixels]) -> float:
+def quantize_onnx(weights: str | Path, model: str | Path, photos: Iterable[Pixels]) -> float:
     """Write the int8 model of a weights file, and its card; returns how near it comes to float32, in dB (PSNR).
 
-    `photos` are uint8 H x W x 3 with at least 16 pixels a side, and at least one. Raises ModelError for a damaged
-    weights file, and for a net with instance norms.
+    `photos` are uint8 H x W x 3 with at least 16 pixels a side. The likeness is that of this processor. Nothing is
+    written where it is below `LEAST_LIKENESS`: that, a net with instance norms and a damaged file raise ModelError; no
+    photos at all raise ImageError.
     """
     net, card = load_net(weights)
     if net.config.norm != "frozen":
         raise ModelError(f"{weights} holds instance norms, which have no int8 form: train it on with --frozen first")
+    fitted = [fit_pixels(photo, CALIBRATION_PIXELS) for photo in photos]
+    if not fitted:
+        raise ImageError(f"there are no photos to measure the ranges of {weights} on: name others with --int8")
     card = replace(card, halo=net.config.reach, precision="int8")
-    photos = [_fitted(photo) for photo in photos]
     data = build_onnx(net, card)
-    quantized = quantize_model(data, photos)
-    original, rounded = Stylizer(data, provider="cpu"), Stylizer(quantized, provider="cpu")
-    errors = [np.mean((rounded(photo).astype(np.float32) - original(photo)) ** 2) for photo in photos]
+    quantized = quantize_model(data, fitted)
+    rounded = Stylizer(quantized, provider="cpu")
+    errors = [np.mean((rounded(photo).astype(np.float32) - repaint(net, photo[None])[0]) ** 2) for photo in fitted]
     likeness = float(10 * np.log10(255**2 / max(float(np.mean(errors)), 1e-6)))
+    if likeness < LEAST_LIKENESS:
+        raise ModelError(f"{weights} suffers in int8 ({likeness:.1f} dB): name photos more like those it is meant for")
     card = replace(card, metrics={**card.metrics, "int8_psnr": round(likeness, 2)})
     model = Path(model)
     write_file(model, _with_card(quantized, card))
@@ -91,6 +99,8 @@ def quantize_model(model: bytes, photos: Sequence[Pixels]) -> bytes:
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
                 per_channel=True,
+                # Seven bits: products of whole bytes overflow on x86 processors without VNNI.
+                reduce_range=True,
                 op_types_to_quantize=["Conv", "Relu", "Add", "Resize"],
                 nodes_to_exclude=[*early, *late],
             )
@@ -102,12 +112,6 @@ def quantize_model(model: bytes, photos: Sequence[Pixels]) -> bytes:
 def _quiet(record: logging.LogRecord) -> bool:
     """Without the quantizer's advice to run its pre-processing: there is nothing to fuse in our graphs."""
     return "pre-processing before quantization" not in record.getMessage()
-
-
-def _fitted(photo: Pixels) -> Pixels:
-    height, width = photo.shape[:2]
-    scale = (CALIBRATION_PIXELS / (height * width)) ** 0.5
-    return photo if scale >= 1 else resize_rgb(photo, *(max(16, round(side * scale)) for side in (width, height)))
 
 
 def _with_card(model: bytes, card: ModelCard) -> bytes:

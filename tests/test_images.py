@@ -16,12 +16,14 @@ from faststyle.errors import ImageError
 from faststyle.images import (
     Picture,
     encode_image,
+    fit_pixels,
     fit_within,
     format_of,
     list_images,
     picture_from_pil,
     read_image,
     save_image,
+    scale_short_side,
 )
 
 Pixels = NDArray[np.uint8]
@@ -322,3 +324,24 @@ def test_list_images_is_recursive_sorted_and_skips_hidden(tmp_path: Path) -> Non
     assert names == ["a.png", "b.JPG", "sub/c.webp", "sub/deep/e.gif"]
     with pytest.raises(ImageError, match="is not a folder: check the path"):
         list_images(tmp_path / "missing")
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((100, 100), (100, 100)),
+        ((400, 100), (200, 50)),
+        ((300, 300), (100, 100)),
+        ((5000, 20), (625, 16)),
+        ((20, 5000), (16, 625)),
+    ],
+)
+def test_fit_pixels(size: tuple[int, int], expected: tuple[int, int]) -> None:
+    """Width and height before and after, for at most 10000 pixels."""
+    fitted = fit_pixels(np.zeros((size[1], size[0], 3), np.uint8), 10_000)
+    assert fitted.shape[1::-1] == expected
+
+
+def test_scale_short_side() -> None:
+    assert scale_short_side(np.zeros((30, 90, 3), np.uint8), 60).shape == (60, 180, 3)
+    assert scale_short_side(np.zeros((90, 31, 3), np.uint8), 15).shape == (44, 15, 3)

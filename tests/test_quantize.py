@@ -90,3 +90,28 @@ def test_the_command(weights, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     assert main(["export", str(weights), "-o", str(target), "--int8", str(tmp_path / "empty")]) == 1
     assert "empty holds no photos: name another folder with --int8" in capsys.readouterr().err
+    assert main(["export", str(weights), "--int8", str(tmp_path / "nowhere")]) == 1
+    assert "nowhere is not a folder: name a folder of photos with --int8" in capsys.readouterr().err
+    (tmp_path / "empty" / "broken.png").write_bytes(b"no picture")
+    assert main(["export", str(weights), "--int8", str(tmp_path / "empty")]) == 1
+    assert "there are no photos to measure the ranges of" in capsys.readouterr().err
+    assert not weights.with_name("waves-int8.onnx").exists()
+
+
+def test_int8_does_not_take_the_place_of_the_float32_model(weights, tmp_path, capsys):
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(photo(0)).save(tmp_path / "photos" / "a.png")
+    assert main(["export", str(weights)]) == 0
+    kept = weights.with_suffix(".onnx").read_bytes()
+    assert main(["export", str(weights), "--int8", str(tmp_path / "photos")]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == str(weights.with_name("waves-int8.onnx"))
+    assert weights.with_suffix(".onnx").read_bytes() == kept
+    assert main(["info", str(weights.with_name("waves-int8.onnx"))]) == 0
+    assert "computes in int8" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_model_that_suffers_is_not_written(weights, tmp_path, monkeypatch):
+    monkeypatch.setattr("faststyle.quantize.LEAST_LIKENESS", 90.0)
+    with pytest.raises(ModelError, match=r"suffers in int8 \(\d+\.\d dB\)"):
+        quantize_onnx(weights, tmp_path / "a.onnx", [photo(0)])
+    assert not (tmp_path / "a.onnx").exists()

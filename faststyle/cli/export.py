@@ -9,7 +9,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from faststyle.cli.console import needs, report
-from faststyle.errors import ImageError, ModelError
+from faststyle.errors import ModelError
 
 __all__ = ["Options", "run"]
 
@@ -30,7 +30,7 @@ class Options:
     output: Annotated[
         str | None, arg(aliases=("-o",), metavar="FILE.onnx", help_behavior_hint="(default: beside the weights)")
     ] = None
-    """Where to write the model."""
+    """Where to write the model; NAME-int8.onnx is the default with --int8."""
     int8: Annotated[str | None, arg(metavar="DIR", help_behavior_hint="(default: float32)")] = None
     """Compute in 8-bit integers, with ranges measured on up to 32 photos of this folder: smaller, and faster where the
     processor has byte products (AVX-512 VNNI, ARM). Takes weights that were trained with --frozen."""
@@ -43,7 +43,8 @@ def run(options: Options) -> int:
     from faststyle.checkpoints import find_weights
 
     weights = find_weights(options.weights)
-    model = Path(options.output) if options.output is not None else weights.with_suffix(".onnx")
+    beside = weights.with_name(f"{weights.stem}{'-int8' if options.int8 is not None else ''}.onnx")
+    model = Path(options.output) if options.output is not None else beside
     if model.suffix != ".onnx":
         raise ModelError(f"{model} does not end in .onnx: name the model to write with -o FILE.onnx")
     if options.int8 is None:
@@ -58,8 +59,5 @@ def _export_int8(weights: Path, model: Path, folder: str) -> None:
     from faststyle.evaluate.photos import find_photos, spread
     from faststyle.quantize import quantize_onnx
 
-    photos = list(spread(find_photos(folder, "--int8"), CALIBRATION))
-    if not photos:
-        raise ImageError(f"{folder} holds no usable photo: name another folder with --int8")
-    likeness = quantize_onnx(weights, model, photos)
+    likeness = quantize_onnx(weights, model, spread(find_photos(folder, "--int8"), CALIBRATION))
     report(f"on the photos int8 is within {likeness:.1f} dB (PSNR) of float32", "note")

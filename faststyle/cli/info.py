@@ -52,7 +52,9 @@ def _rows(card: ModelCard) -> list[tuple[str, str]]:
         ("training", _settings(card.training)),
         ("metrics", _settings(card.metrics)),
         ("versions", _settings(card.versions)),
+        ("computes in", card.precision),
         ("min size", f"{card.min_size} x {card.min_size} pixels"),
+        ("halo", f"{card.halo} pixels" if card.halo else ""),
     ]
     return [(label, text) for label, text in rows if text]
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from concurrent.futures import Future, ThreadPoolExecutor
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -83,41 +84,50 @@ def run(options: Options) -> int:
 
 def _repaint_all(jobs: list[Job], stylizer: Stylizer, options: Options) -> list[str]:
     """Repaint one photo while the next is read and the one before is written; returns the photos that failed."""
-    line, failed = StatusLine(), []
-    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
-        reading = reader.submit(_read, jobs[0], options)
-        writing: tuple[Job, Future[None]] | None = None
+    line, lock, failed = StatusLine(), threading.Lock(), []
 
-        def finish() -> None:
-            if writing is not None:
-                job, written = writing
-                try:
-                    written.result()
-                    line.clear()
-                    print(job.target, flush=True)
-                except FaststyleError as error:
-                    fail(job, error)
+    def finish(job: Job, result: Picture) -> None:
+        """Write a result and print its path, in a thread: also while the main one is being interrupted."""
+        try:
+            _write(job, result, options)
+        except FaststyleError as error:
+            fail(job, error)
+        else:
+            with lock:
+                line.clear()
+                print(job.target, flush=True)
 
-        def fail(job: Job, error: FaststyleError) -> None:
+    def fail(job: Job, error: FaststyleError) -> None:
+        with lock:
             report(str(error))
-            failed.append(job.source)
+        failed.append(job.source)
 
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+        reading, writing = reader.submit(_read, jobs[0], options), None
         try:
             for done, job in enumerate(jobs):
                 bar = "#" * (20 * done // len(jobs))
-                line.show(f"[{bar:20}] {done}/{len(jobs)} {job.source}", plain=f"{done + 1}/{len(jobs)} {job.source}")
-                photo, result = reading, None
+                with lock:
+                    line.show(
+                        f"[{bar:20}] {done}/{len(jobs)} {job.source}", plain=f"{done + 1}/{len(jobs)} {job.source}"
+                    )
+                photo = reading
                 if done + 1 < len(jobs):
                     reading = reader.submit(_read, jobs[done + 1], options)
                 try:
                     result = stylizer(photo.result())
                 except FaststyleError as error:
                     fail(job, error)
-                finish()
-                writing = None if result is None else (job, writer.submit(_write, job, result, options))
-            finish()
+                    continue
+                if writing is not None:
+                    writing.result()  # no more than one result waits; other errors than ours end the batch
+                writing = writer.submit(finish, job, result)
+            if writing is not None:
+                writing.result()
         finally:
-            line.clear()
+            reading.cancel()
+            with lock:
+                line.clear()
     return failed
 
 

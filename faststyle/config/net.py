@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 from faststyle.config.checks import require
 
@@ -39,6 +39,13 @@ class NetConfig:
         require(self.blocks >= 0, f"blocks must be 0 or more, not {self.blocks}")
         require(self.dither >= 0, f"dither must be 0 or more, not {self.dither}")
         require(self.padding >= 0 and self.padding % 4 == 0, f"padding must be a multiple of 4, not {self.padding}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The shape as plain values for a card; instance norm goes without saying, as older versions read it."""
+        values = asdict(self)
+        if self.norm == "instance":
+            del values["norm"]
+        return values
 
     @property
     def reach(self) -> int:

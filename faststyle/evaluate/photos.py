@@ -1,4 +1,4 @@
-"""The photos that a model is measured on: the same ones for every model, and of each the middle square."""
+"""The photos that a model is measured on: the same ones for every model."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from faststyle.errors import ImageError
 from faststyle.images import list_images, read_image
 
-__all__ = ["MIN_SIDE", "find_photos", "middle_square", "spread"]
+__all__ = ["MIN_SIDE", "find_photos", "spread"]
 
 MIN_SIDE = 64
 """Photos with a shorter side than this are passed over, as in training: enlarged they are mere blur."""
@@ -51,12 +50,3 @@ def spread(paths: Sequence[Path], count: int) -> Iterator[NDArray[np.uint8]]:
                 yield rgb
                 break
             _log.warning("passed over: %s has only %d x %d pixels", path, width, height)
-
-
-def middle_square(photo: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """The largest square in the middle of uint8 H x W x 3, scaled to `size` x `size` bicubically without aliases."""
-    height, width = photo.shape[:2]
-    short = min(height, width)
-    left, top = (width - short) / 2, (height - short) / 2
-    box = (left, top, left + short, top + short)
-    return np.array(Image.fromarray(photo).resize((size, size), Image.Resampling.BICUBIC, box))

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from faststyle.config import PerceptualConfig
 from faststyle.errors import ConfigError, ModelError, WeightsError
-from faststyle.images import resize_rgb
+from faststyle.images import scale_short_side
 from faststyle.losses import LossTerms, PerceptualLoss, gram_matrix
 from faststyle.modelcard import ModelCard
 from faststyle.nets.lossnet import LossNetwork
@@ -55,8 +55,7 @@ class Ruler:
     def __init__(self, painting: NDArray[np.uint8], loss: PerceptualConfig, network: LossNetwork) -> None:
         self._network, self._content_layer = network, loss.content_layer
         self.device = network.mean.device
-        scale = loss.style_size / min(painting.shape[:2])
-        style = resize_rgb(painting, round(painting.shape[1] * scale), round(painting.shape[0] * scale))
+        style = scale_short_side(painting, loss.style_size)
         with torch.no_grad():
             features = network(to_tensor(style, self.device), loss.style_layers)
             grams = {layer: gram_matrix(features[layer]) for layer in loss.style_layers}

@@ -17,8 +17,9 @@ from faststyle.config import EvaluateConfig, PerceptualConfig
 from faststyle.errors import ImageError
 from faststyle.evaluate.curves import STARTS, claim_curve, curve, curve_path, keep_curve, read_curve, steps_to
 from faststyle.evaluate.distance import Distance, open_lpips
-from faststyle.evaluate.photos import find_photos, middle_square, spread
+from faststyle.evaluate.photos import find_photos, spread
 from faststyle.evaluate.ruler import Ruler, loss_settings
+from faststyle.images import middle_square
 from faststyle.nets import weights
 from faststyle.nets.devices import choose_device
 from faststyle.nets.lossnet import LossNetwork
@@ -119,7 +120,8 @@ def evaluate(
 ) -> Evaluation:
     """Repaint the photos of a folder, judge the pictures, and find how many steps of optimisation they are worth.
 
-    The judge is the loss that the model's card names, without lattice and total variation. `style` is the painting that
+    Of each photo the middle square is taken and scaled to each size, enlarged where the photo is smaller. The judge is
+    the loss that the model's card names, without lattice and total variation. `style` is the painting that
     the model learned. The optimisation's losses are kept in the cache: the first model of a painting takes the better
     part of an hour, the next one minutes, and an interrupted run goes on. Raises FaststyleError's children for bad
     input.
@@ -141,22 +143,21 @@ def evaluate(
     each = BYTES_PER_PIXEL if distance is None else LPIPS_BYTES_PER_PIXEL
     check_memory(each * sizes[-1] ** 2, device, "choose smaller --sizes")
     count = min(config.count, len(paths))
-    squares: list[NDArray[np.uint8]] = []
-    found: dict[int, list[dict[str, float]]] = {size: [] for size in sizes}
-    for number, photo in enumerate(spread(paths, count), 1):
-        for size in sizes:
-            tell(Progress(number, count, size))
-            square = middle_square(photo, size)
-            found[size].append(_judge(ruler, distance, square, stylizer(square)))
-        squares.append(middle_square(photo, CURVE_SIZE))
-    if not squares:
+    pictures = [{size: middle_square(photo, size) for size in sizes} for photo in spread(paths, count)]
+    if not pictures:
         raise ImageError(f"{os.fspath(photos)} holds no usable photo: name another folder with --photos")
-    worth = _worth(ruler, squares, [losses["total"] for losses in found[CURVE_SIZE]], config.steps, tell)
+    curves = _Curves(ruler, [squares[CURVE_SIZE] for squares in pictures], config.steps)
+    found: dict[int, list[dict[str, float]]] = {size: [] for size in sizes}
+    for number, squares in enumerate(pictures, 1):
+        for size, square in squares.items():
+            tell(Progress(number, len(pictures), size))
+            found[size].append(_judge(ruler, distance, square, stylizer(square)))
+    worth = curves.worth([losses["total"] for losses in found[CURVE_SIZE]], tell)
     means = {
-        size: {name: sum(losses[name] for losses in found[size]) / len(squares) for name in found[size][0]}
+        size: {name: sum(losses[name] for losses in found[size]) / len(pictures) for name in found[size][0]}
         for size in sorted({*config.sizes})
     }
-    return Evaluation(loss, len(squares), config.steps, means, worth)
+    return Evaluation(loss, len(pictures), config.steps, means, worth)
 
 
 def _judge(
@@ -170,36 +171,41 @@ def _judge(
     return losses if distance is None else {**losses, "lpips": distance(photo, painted)}
 
 
-def _worth(
-    ruler: Ruler,
-    squares: Sequence[NDArray[np.uint8]],
-    totals: Sequence[float],
-    steps: int,
-    tell: Callable[[Progress], None],
-) -> dict[str, tuple[float, ...]]:
-    """For each start and photo, the steps after which the optimisation is as low as the model's total loss."""
-    folder = weights.locate("vgg16").parent / "curves"
-    curves: dict[tuple[int, str], list[float]] = {}
-    missing: list[tuple[int, str, Path]] = []
-    for index, square in enumerate(squares):
-        for start in STARTS:
-            path = curve_path(folder, ruler, square, start)
-            if (kept := read_curve(path, steps)) is None:
-                missing.append((index, start, path))
-            else:
-                curves[index, start] = kept
-    for done, (index, start, path) in enumerate(missing):
-        claim_curve(path)
-        losses = []
-        for step, loss in enumerate(curve(ruler, squares[index], start, steps)):
-            losses.append(loss)
-            fraction = (done + step / steps) / len(missing)
-            tell(Progress(index + 1, len(squares), CURVE_SIZE, start, step, fraction))
-        keep_curve(path, losses)
-        curves[index, start] = losses
-    return {
-        start: tuple(steps_to(curves[index, start], total) for index, total in enumerate(totals)) for start in STARTS
-    }
+class _Curves:
+    """The curves of all photos from all starts: those in the cache, and the place of those that are missing.
+
+    Raises WriteError at once where the cache does not take any more.
+    """
+
+    def __init__(self, ruler: Ruler, squares: Sequence[NDArray[np.uint8]], steps: int) -> None:
+        self._ruler, self._squares, self._steps = ruler, squares, steps
+        self._losses: dict[tuple[int, str], list[float]] = {}
+        self._missing: list[tuple[int, str, Path]] = []
+        folder = weights.locate("vgg16").parent / "curves"
+        for index, square in enumerate(squares):
+            for start in STARTS:
+                path = curve_path(folder, ruler, square, start)
+                if (kept := read_curve(path, steps)) is None:
+                    self._missing.append((index, start, path))
+                else:
+                    self._losses[index, start] = kept
+        if self._missing:
+            claim_curve(self._missing[0][2])
+
+    def worth(self, totals: Sequence[float], tell: Callable[[Progress], None]) -> dict[str, tuple[float, ...]]:
+        """For each start and photo, the steps after which the optimisation is as low as the model's total loss."""
+        for done, (index, start, path) in enumerate(self._missing):
+            losses = []
+            for step, loss in enumerate(curve(self._ruler, self._squares[index], start, self._steps)):
+                losses.append(loss)
+                fraction = (done + step / self._steps) / len(self._missing)
+                tell(Progress(index + 1, len(self._squares), CURVE_SIZE, start, step, fraction))
+            keep_curve(path, losses)
+            self._losses[index, start] = losses
+        return {
+            start: tuple(steps_to(self._losses[index, start], total) for index, total in enumerate(totals))
+            for start in STARTS
+        }
 
 
 def _digits(value: float) -> float | None:

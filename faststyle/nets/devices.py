@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -39,6 +40,7 @@ def reduced(device: torch.device, precision: torch.dtype) -> AbstractContextMana
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == torch.bfloat16)
 
 
+@functools.cache
 def _multiplies_bfloat16() -> bool:
     """Whether the CPU has bfloat16 products: elsewhere they are emulated, and slower than float32."""
     try:

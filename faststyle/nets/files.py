@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -43,6 +44,8 @@ def load_net(path: str | Path) -> tuple[TransformerNet, ModelCard]:
         raise ModelError(f"{path}: {error}") from None
     if card is None:
         raise ModelError(f"{path} carries no model card: name a .safetensors file that faststyle train wrote")
+    if newer := sorted(set(card.net) - {item.name for item in fields(NetConfig)}):
+        raise ModelError(f"{path} holds a net of a newer faststyle, with {', '.join(newer)}: update faststyle")
     try:
         settings = dict(card.net, channels=tuple(card.net["channels"]))
         net = TransformerNet(NetConfig(**settings))

@@ -14,8 +14,7 @@ def reflect_pad(x: Tensor, padding: int, multiple: int = 4) -> Tensor:
     """Mirror a picture outwards by `padding` pixels, and further at the bottom and right to a multiple of `multiple`.
 
     Works for any height and width from 1 up: where the padding is wider than the picture, it is mirrored again at the
-    opposite border, which torch's own reflect mode refuses. Written as two gathers, so that the exported graph pads the
-    uint8 picture by copying rows and pixels.
+    opposite border, which torch's own reflect mode refuses.
     """
     for dim in (2, 3):
         size = x.shape[dim]

@@ -28,9 +28,8 @@ class TransformerNet(nn.Module):
     Two families share the body of residual blocks at quarter resolution:
 
     - `lowres` (a, b): 5x5 stride-2 stem 3 to a, 3x3 stride 2 to b, blocks, x2 to a, then a 3x3 convolution to 12
-    channels
-      that pixel shuffle lays out at full size. No feature map exists at full resolution, where the stock network spends
-      a quarter of its time and most of its memory.
+      channels that pixel shuffle lays out at full size. No feature map exists at full resolution, where the stock
+      network spends a quarter of its time and most of its memory.
     - `johnson` (a, b, c): the network of Johnson et al. 2016 with instance norm (Ulyanov et al. 2016) and nearest
       upsampling: 9x9 ends at full resolution.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -9,20 +10,21 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from faststyle.images import resize_rgb
+from faststyle.images import fit_pixels
 from faststyle.runtime.folding import fold_model, has_norms, measure, measuring_model
+from faststyle.runtime.session import gist
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
 __all__ = ["ContractNetwork", "FoldedNetwork", "tiles"]
 
+_log = logging.getLogger("faststyle")
+
 FOLD_FROM = 2048 * 2048
 """Pixels from which a photo is repainted by a folded network: up to here the plain one is as soon done, and exact."""
 STATISTICS = 1024 * 1024
 """Pixels to which a photo is scaled down for its statistics."""
-SMALLEST = 16
-"""Least side of what statistics are taken from, for photos that are very long and narrow."""
 TILE = 2048
 """Longest side of a tile in pixels, halo not counted."""
 ALIGNMENT = 64
@@ -32,8 +34,9 @@ ALIGNMENT = 64
 class ContractNetwork:
     """A model of our own: bytes in, bytes out, any size.
 
-    `load` makes a session of the bytes of a model; `source` is where they are. `halo` is the card's; 0 keeps the
-    network from being folded.
+    `load` makes a session of the bytes of a model; `source` is where they are, read now, so that the file may change
+    later. `halo` is the card's; 0 keeps the network from being folded. Not where an engine is built for minutes
+    (`large` False): there a large photo goes through in one piece.
     """
 
     def __init__(
@@ -42,27 +45,31 @@ class ContractNetwork:
         source: Path | bytes,
         halo: int,
         load: Callable[[bytes], InferenceSession],
+        large: bool = True,
     ) -> None:
-        self._session, self._source, self._halo, self._load = session, source, halo, load
+        self.halo = halo
+        self._session, self._load, self._large = session, load, large
+        self._model = source if isinstance(source, bytes) else source.read_bytes() if halo else b""
         self._measuring: InferenceSession | None = None
 
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        if not self._halo or pixels.shape[1] * pixels.shape[2] <= FOLD_FROM:
+        if not self.halo or not self._large or pixels.shape[1] * pixels.shape[2] <= FOLD_FROM:
             return _run(self._session, pixels)
-        return np.concatenate([self.folded(photo)(photo[None]) for photo in pixels])
+        try:
+            networks = [self.folded(photo) for photo in pixels]
+        except Exception as error:  # onnxruntime's exceptions share no base class
+            _log.warning("large photos are repainted in one piece, since folding failed (%s)", gist(error))
+            return _run(self._session, pixels)
+        return np.concatenate([folded(photo[None]) for folded, photo in zip(networks, pixels, strict=True)])
 
     def folded(self, photo: NDArray[np.uint8]) -> FoldedNetwork:
-        """The network with the statistics of a photo, uint8 H x W x 3, built in."""
-        model = self._source if isinstance(self._source, bytes) else self._source.read_bytes()
-        if not has_norms(model):
-            return FoldedNetwork(self._session, self._halo)
+        """The network with the statistics of a photo, uint8 H x W x 3, built in; without a halo there is none."""
+        if not has_norms(self._model):
+            return FoldedNetwork(self._session, self.halo)
         if self._measuring is None:
-            self._measuring = self._load(measuring_model(model))
-        height, width = photo.shape[:2]
-        scale = min(1.0, (STATISTICS / (height * width)) ** 0.5)
-        if scale < 1:
-            photo = resize_rgb(photo, *(max(SMALLEST, round(side * scale)) for side in (width, height)))
-        return FoldedNetwork(self._load(fold_model(model, measure(self._measuring, photo))), self._halo)
+            self._measuring = self._load(measuring_model(self._model))
+        statistics = measure(self._measuring, fit_pixels(photo, STATISTICS))
+        return FoldedNetwork(self._load(fold_model(self._model, statistics)), self.halo)
 
 
 class FoldedNetwork:

@@ -34,6 +34,8 @@ _DIMS, _TYPE, _NAME, _DATA = 1, 2, 8, 9
 """TensorProto.dims, data_type, name, raw_data"""
 _FLOAT = 1
 """TensorProto.DataType.FLOAT"""
+_PREFIX = "fold."
+"""How the names begin that are added to a model."""
 _NORM = b"InstanceNormalization"
 
 
@@ -55,7 +57,7 @@ def measuring_model(model: bytes) -> bytes:
     graph, rest = _graph(model)
     added = b""
     for index, source in enumerate(_norm_inputs(graph)):
-        mean, square, mean_square = (f"fold.{kind}.{index}".encode() for kind in ("mean", "square", "mean_square"))
+        mean, square, mean_square = (f"{_PREFIX}{kind}.{index}".encode() for kind in ("mean", "square", "mean_square"))
         added += _node("GlobalAveragePool", [source], mean)
         added += _node("Mul", [source, source], square) + _node("GlobalAveragePool", [square], mean_square)
         added += b"".join(_field(_OUTPUTS, _field(1, name) + _field(2, _four_floats())) for name in (mean, mean_square))
@@ -64,7 +66,8 @@ def measuring_model(model: bytes) -> bytes:
 
 def measure(session: InferenceSession, photo: NDArray[np.uint8]) -> Statistics:
     """The statistics of a photo, uint8 H x W x 3; the session runs a `measuring_model`."""
-    _, *results = session.run(None, {"image": np.ascontiguousarray(photo[None])})
+    names = [output.name for output in session.get_outputs() if output.name.startswith(_PREFIX)]
+    results = session.run(names, {"image": np.ascontiguousarray(photo[None])})
     channels = [value.reshape(-1).astype(np.float64) for value in results]
     means, squares = channels[::2], channels[1::2]
     variances = [np.maximum(square - mean**2, 0) for mean, square in zip(means, squares, strict=True)]
@@ -80,7 +83,7 @@ def fold_model(model: bytes, statistics: Statistics) -> bytes:
     index = 0
     for number, value, raw in _fields(graph):
         if number == _NODES and _kind(value) == _NORM:
-            mean, variance = (f"fold.{kind}.{index}".encode() for kind in ("mean", "variance"))
+            mean, variance = (f"{_PREFIX}{kind}.{index}".encode() for kind in ("mean", "variance"))
             # Scale, bias and epsilon are the same in both kinds of node; mean and variance follow as inputs 4 and 5.
             inputs = _field(_NODE_INPUT, mean) + _field(_NODE_INPUT, variance)
             folded += _field(_NODES, value + inputs + _field(_NODE_KIND, b"BatchNormalization"))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -15,10 +14,11 @@ from numpy.typing import NDArray
 
 from faststyle.errors import ModelError
 from faststyle.images import resize_rgb
-from faststyle.runtime.folded import ContractNetwork
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, NodeArg
+
+    from faststyle.runtime.folded import ContractNetwork
 
 __all__ = ["Network", "network_for", "signature"]
 
@@ -34,18 +34,16 @@ class Network(Protocol):
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]: ...
 
 
-def network_for(
-    session: InferenceSession, name: str, source: Path | bytes, halo: int, load: Callable[[bytes], InferenceSession]
-) -> Network:
+def network_for(session: InferenceSession, name: str, contract: Callable[[], ContractNetwork]) -> Network:
     """Recognise a model by its signature; raises ModelError, with the signature, for one of another kind.
 
-    `source`, `halo` and `load` are what a ContractNetwork needs to fold itself.
+    `contract` makes the network of a model of our own.
     """
     inputs, outputs = session.get_inputs(), session.get_outputs()
     if len(inputs) == 1 and len(outputs) >= 1:
         image, result = inputs[0], outputs[0]
         if image.name == "image" and _is(image, "uint8", 3, (3,)) and _is(result, "uint8", 3, (3, None)):
-            return ContractNetwork(session, source, halo, load)
+            return contract()
         if _is(image, "float", 1, (3,)) and _is(result, "float", 1, (3, None)):
             return _ZooNetwork(session, name)
     raise ModelError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import logging
 import re
@@ -95,14 +96,21 @@ def _load(onnxruntime: Any, model: Path | bytes, options: Any, provider: Provide
         providers = [(_NAMES["cuda"], _CUDA_OPTIONS)]
     elif provider == "tensorrt":
         providers.append((_NAMES["cuda"], _CUDA_OPTIONS))
-    if provider in ("cuda", "tensorrt") and hasattr(onnxruntime, "preload_dlls"):
-        with contextlib.redirect_stdout(io.StringIO()):  # it prints what it does not find
-            onnxruntime.preload_dlls()
+    if provider in ("cuda", "tensorrt"):
+        _preload(onnxruntime)
     if provider != "cpu":
         providers.append(_NAMES["cpu"])
     # Its own fallback would print to standard output and start again on the CPU.
     source = model if isinstance(model, bytes) else str(model)
     return onnxruntime.InferenceSession(source, options, providers=providers, enable_fallback=0)
+
+
+@functools.cache  # sessions are opened again for large photos, from any thread: standard output is everybody's
+def _preload(onnxruntime: Any) -> None:
+    """Load CUDA's libraries from the Python packages that hold them, once."""
+    if hasattr(onnxruntime, "preload_dlls"):
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints what it does not find
+            onnxruntime.preload_dlls()
 
 
 def _is_no_onnx(error: Exception) -> bool:

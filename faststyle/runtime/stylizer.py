@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar, overload
+from functools import partial
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Stylizer"]
 
-T = TypeVar("T")
-
 _MIN_SIZE = 16
 """Smallest side of a photo for models without a card."""
 
@@ -36,8 +35,9 @@ class Stylizer:
 
     `model` is a path, the name of a model in `checkpoints`, or the bytes of an ONNX file. `provider` forces where it
     runs (cpu, cuda, tensorrt, coreml, directml); by default the best that is installed. `threads` is how many the CPU
-    uses. A photo above 4 megapixels is repainted in tiles, by a network that is folded for it: see `folded`. Raises
-    ModelError for a model that is missing, no ONNX or of another kind, and for a provider that is missing.
+    uses. A photo above 4 megapixels is repainted in tiles, by a network that is folded for it (see `folded`), where the
+    model's card names a halo. Raises ModelError for a model that is missing, no ONNX or of another kind, and for a
+    provider that is missing.
     """
 
     card: ModelCard | None
@@ -59,7 +59,10 @@ class Stylizer:
             raise ModelError(f"{self._name}: {error}") from None
         self.signature = signature(session)
         halo = self.card.halo if self.card else 0
-        self._network = network_for(session, self._name, source, halo, lambda data: self._load(data, threads))
+        load = partial(_load, name=self._name, provider=self.provider, threads=threads)
+        large = self.provider != "tensorrt"  # each folded photo would wait for an engine
+        self._network = network_for(session, self._name, lambda: ContractNetwork(session, source, halo, load, large))
+        self._plain = self._network
         self._min_size = self.card.min_size if self.card else _MIN_SIZE
 
     @overload
@@ -93,23 +96,26 @@ class Stylizer:
 
         It is faster by a fifth to a third, since no norm is left in the graph (see `runtime.folding`), paints equal
         pixels alike wherever and whenever they occur, and repaints a picture of any size in bounded memory. Statistics
-        are taken from at most one megapixel. An array is H x W x 3. Raises what a call raises, and ModelError for a
-        model that faststyle did not export.
+        are taken from at most one megapixel. An array is H x W x 3. A folded stylizer can be folded anew, at a change
+        of scene. Raises what a call raises, and ModelError for a model whose card names no halo.
         """
-        if not isinstance(self._network, ContractNetwork):
-            raise ModelError(f"{self._name} cannot be folded: take a model that faststyle exported")
-        network = self._network
+        plain = self._plain
+        if not isinstance(plain, ContractNetwork) or not plain.halo:
+            raise ModelError(f"{self._name} cannot be folded: take a model that this version of faststyle exported")
         if isinstance(picture, np.ndarray):
             rgb, name = _checked(picture, {3: "H x W x 3"})[0], "the array"
         else:
             photo = picture if isinstance(picture, Picture) else _picture_of(picture)
             rgb, name = photo.rgb, photo.name
+        self._check_size(rgb.shape[:2], name)
         folded = copy.copy(self)
-        folded._network = self._guarded(lambda: network.folded(rgb), rgb.shape[:2], name)
+        try:
+            folded._network = plain.folded(rgb)
+        except FaststyleError:
+            raise
+        except Exception as error:  # onnxruntime's exceptions share no base class
+            raise ModelError(f"{self._name} cannot be folded ({gist(error)}): export it again") from None
         return folded
-
-    def _load(self, model: bytes, threads: int | None) -> InferenceSession:
-        return open_session(model, self._name, self.provider, threads)[0]
 
     def _picture(self, picture: Picture) -> Picture:
         return replace(picture, rgb=self._run(picture.rgb[None], picture.name)[0])
@@ -119,24 +125,28 @@ class Stylizer:
         return result[0] if pixels.ndim == 3 else result
 
     def _run(self, pixels: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:
-        result = self._guarded(lambda: self._network(pixels), pixels.shape[1:3], name)
-        if result.shape != pixels.shape:
-            raise ModelError(f"{self._name} answers {pixels.shape} with {result.shape}: export it again")
-        return result
-
-    def _guarded(self, work: Callable[[], T], size: tuple[int, ...], name: str) -> T:
-        """What `work` returns, with a picture of this height and width; its failures as our own errors."""
-        height, width = size
-        least = self._min_size
-        if min(height, width) < least:
-            raise ImageError(f"{name} has {width} x {height} pixels: take one of at least {least} x {least}")
+        height, width = pixels.shape[1:3]
+        self._check_size((height, width), name)
         try:
-            return work()
+            result = self._network(pixels)
         except FaststyleError:
             raise
         except Exception as error:  # onnxruntime's exceptions share no base class
             what = f"{self._name} failed at {width} x {height} pixels"
             raise ModelError(f"{what} ({gist(error)}): try a smaller picture") from None
+        if result.shape != pixels.shape:
+            raise ModelError(f"{self._name} answers {pixels.shape} with {result.shape}: export it again")
+        return result
+
+    def _check_size(self, size: tuple[int, ...], name: str) -> None:
+        height, width = size
+        least = self._min_size
+        if min(height, width) < least:
+            raise ImageError(f"{name} has {width} x {height} pixels: take one of at least {least} x {least}")
+
+
+def _load(model: bytes, *, name: str, provider: Provider, threads: int | None) -> InferenceSession:
+    return open_session(model, name, provider, threads)[0]
 
 
 def _picture_of(picture: bytes | Image.Image | str | os.PathLike[str]) -> Picture:

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from faststyle.config import TrainConfig
 from faststyle.errors import ImageError, TrainingError
-from faststyle.images import list_images, read_image, read_size
+from faststyle.images import list_images, middle_square, read_image, read_size
 from faststyle.training.clock import Clock
 
 __all__ = ["Crop", "CropSampler", "PhotoCrops", "PhotoDataModule", "ValidationPhotos", "usable_photos"]
@@ -131,14 +131,11 @@ class ValidationPhotos(Dataset[Tensor]):
         self._images: list[Tensor] = []
         for path in paths:
             try:
-                photo = Image.fromarray(read_image(path).rgb)
+                square = middle_square(read_image(path).rgb, VAL_SIZE)
             except ImageError as error:
                 _log.warning("passed over: %s", error)
                 continue
-            short = min(photo.size)
-            left, top = (photo.width - short) / 2, (photo.height - short) / 2
-            box = (left, top, left + short, top + short)
-            self._images.append(_tensor(photo.resize((VAL_SIZE, VAL_SIZE), Image.Resampling.BICUBIC, box)))
+            self._images.append(torch.from_numpy(square).permute(2, 0, 1))
 
     def __len__(self) -> int:
         return len(self._images)
@@ -196,6 +193,8 @@ class PhotoDataModule(pl.LightningDataModule):
     def calibration(self) -> list[Tensor]:
         """Photos from all over the training set, cut like validation photos: what frozen norms are measured on."""
         photos = ValidationPhotos(_spread(self.photos, CALIBRATION))
+        if not len(photos):
+            raise TrainingError("none of the photos can be read: check the disk, or name others with --data")
         return [photos[index] for index in range(len(photos))]
 
     def train_dataloader(self) -> DataLoader[Tensor]:

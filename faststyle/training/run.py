@@ -16,10 +16,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
-from PIL import Image
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.plugins.io import TorchCheckpointIO
@@ -33,7 +31,7 @@ from faststyle.config import NETS, TrainConfig
 from faststyle.errors import ConfigError, ModelError, TrainingError, WriteError
 from faststyle.export import export_onnx
 from faststyle.files import write_file
-from faststyle.images import read_image
+from faststyle.images import read_image, scale_short_side
 from faststyle.modelcard import ModelCard, Style
 from faststyle.nets.files import load_net, save_net
 from faststyle.nets.freezing import freeze
@@ -73,7 +71,7 @@ def fit(config: TrainConfig, on_progress: Callable[[Progress], None] | None = No
     style_image = _style_image(config)
     clock = Clock(config.optim)
     photos = PhotoDataModule(config, clock)
-    net, parent = _net(config, photos)
+    net, parent = _net(config, photos, checkpoint)
     loss = config.loss
     weights = load_weights(loss.loss_network, config.loss_weights)
     judge = LossNetwork((*loss.style_layers, loss.content_layer), weights, name=loss.loss_network)
@@ -195,7 +193,7 @@ def _checkpoint(config: TrainConfig, path: Path) -> Path | None:
                     f"the run {config.name} was started with {flag} {saved[group].get(key)}: resume with the same"
                 )
     for key in ("style", "data", "val_data", "net", "init", "frozen"):
-        if saved.get(key) != now[key]:
+        if saved.get(key, False) != now[key]:  # checkpoints of 0.1.0 know nothing of --frozen
             what = "the painting" if key == "style" else f"--{key.replace('_', '-')}"
             raise TrainingError(f"the run {config.name} was started with {what} {saved.get(key)}: resume with the same")
     return path
@@ -213,14 +211,14 @@ def _claim(folder: Path, flag: str) -> None:
 
 def _style_image(config: TrainConfig) -> Tensor:
     """The painting as 1 x 3 x H x W in [0, 1], its short side scaled to `style_size`."""
-    image = Image.fromarray(read_image(config.style).rgb)
-    scale = config.loss.style_size / min(image.size)
-    image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS)
-    return torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)[None].float() / 255
+    image = scale_short_side(read_image(config.style).rgb, config.loss.style_size)
+    return torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
 
 
-def _net(config: TrainConfig, photos: PhotoDataModule) -> tuple[TransformerNet, ModelCard | None]:
-    """A fresh net, or the one that --init names with its card, frozen if asked."""
+def _net(
+    config: TrainConfig, photos: PhotoDataModule, checkpoint: Path | None
+) -> tuple[TransformerNet, ModelCard | None]:
+    """A fresh net, or the one that --init names with its card, frozen if asked; a checkpoint will fill it."""
     if config.init is None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.optim.seed)
@@ -234,7 +232,8 @@ def _net(config: TrainConfig, photos: PhotoDataModule) -> tuple[TransformerNet, 
     if net.config.norm == "frozen" and not config.frozen:
         raise ModelError(f"{path} holds a frozen net, which cannot be thawed: train it on with --frozen")
     if config.frozen and net.config.norm != "frozen":
-        net = freeze(net, (photo[None].float() / 255 for photo in photos.calibration()))
+        calibration = photos.calibration() if checkpoint is None else [torch.zeros(3, 64, 64, dtype=torch.uint8)]
+        net = freeze(net, (photo[None].float() / 255 for photo in calibration))
     return net, card
 
 
@@ -262,10 +261,11 @@ def _deliver(config: TrainConfig, system: StyleTransferSystem, photos: PhotoData
     card = ModelCard(
         name=config.name,
         styles=(style,),
-        net=asdict(system.net.config),
+        net=system.net.config.to_dict(),
         loss=asdict(config.loss),
         training=training,
         metrics={name: round(value, 5) for name, value in sorted(validation_losses(system.trainer).items())},
+        halo=system.net.config.reach,
         versions={"faststyle": faststyle.__version__, "torch": torch.__version__.split("+")[0]},
     )
     out = Path(config.out)

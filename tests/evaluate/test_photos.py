@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from faststyle.errors import ImageError
-from faststyle.evaluate.photos import find_photos, middle_square, spread
+from faststyle.evaluate.photos import find_photos, spread
+from faststyle.images import middle_square
 from faststyle.training.data import ValidationPhotos
 
 

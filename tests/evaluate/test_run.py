@@ -16,8 +16,8 @@ from faststyle.config import EvaluateConfig, PerceptualConfig
 from faststyle.errors import ConfigError, ImageError, ModelError, OptimizeError
 from faststyle.evaluate import run
 from faststyle.evaluate.curves import curve, steps_to
-from faststyle.evaluate.photos import middle_square
 from faststyle.evaluate.run import Evaluation, Progress, evaluate
+from faststyle.images import middle_square
 from faststyle.optimize.pixels import to_tensor
 
 Measure = Callable[..., Evaluation]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def cpuinfo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def cpuinfo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """What stands for /proc/cpuinfo; not there yet."""
     file = tmp_path / "cpuinfo"
 
@@ -23,7 +24,9 @@ def cpuinfo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         return file
 
     monkeypatch.setattr(devices, "Path", instead)
-    return file
+    devices._multiplies_bfloat16.cache_clear()
+    yield file
+    devices._multiplies_bfloat16.cache_clear()
 
 
 @pytest.mark.parametrize(

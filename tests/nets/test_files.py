@@ -48,3 +48,19 @@ def test_a_file_of_another_kind_is_refused_in_one_line(tmp_path, card, name):
         load_net(tmp_path / f"{name}.safetensors")
     assert f"{name}.safetensors" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_net_of_a_newer_version_says_so(tmp_path):
+    card = ModelCard("new", net={**NETS["nano"].to_dict(), "attention": True})
+    save_net(tmp_path / "new.safetensors", TransformerNet(NETS["nano"]), card)
+    with pytest.raises(ModelError, match="holds a net of a newer faststyle, with attention: update faststyle"):
+        load_net(tmp_path / "new.safetensors")
+
+
+def test_a_card_names_the_norm_only_where_it_is_not_the_usual_one(tmp_path):
+    """Versions that know no other norm read such cards."""
+    assert "norm" not in NETS["nano"].to_dict()
+    frozen = replace(NETS["nano"], norm="frozen")
+    assert frozen.to_dict() == asdict(frozen)
+    save_net(tmp_path / "a.safetensors", TransformerNet(frozen), ModelCard("a", net=frozen.to_dict()))
+    assert load_net(tmp_path / "a.safetensors")[0].config == frozen

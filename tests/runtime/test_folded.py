@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto
+from onnxruntime import InferenceSession
 from PIL import Image
 
 from faststyle import Stylizer
@@ -22,6 +24,7 @@ from faststyle.modelcard import ModelCard
 from faststyle.nets.transformer import TransformerNet
 from faststyle.runtime import folded
 from faststyle.runtime.folded import tiles
+from faststyle.runtime.folding import Statistics, measure
 
 Pixels = NDArray[np.uint8]
 
@@ -122,7 +125,7 @@ def test_a_model_without_norms_is_tiled_as_it_is(
 
 
 def test_what_cannot_be_folded(model: bytes, photo: Pixels, zoo_model: Path) -> None:
-    with pytest.raises(ModelError, match="cannot be folded: take a model that faststyle exported"):
+    with pytest.raises(ModelError, match="cannot be folded: take a model that this version of faststyle exported"):
         Stylizer(zoo_model).folded(photo)
     stylizer = Stylizer(model, provider="cpu")
     with pytest.raises(ImageError, match=r"the array is uint8 1 x 300 x 420 x 3: convert it to uint8 H x W x 3$"):
@@ -131,3 +134,55 @@ def test_what_cannot_be_folded(model: bytes, photo: Pixels, zoo_model: Path) -> 
         stylizer.folded(photo[:8])
     with pytest.raises(ImageError, match="nothing"):
         stylizer.folded("nothing.png")
+
+
+def test_a_folded_stylizer_is_folded_anew(model: bytes, photo: Pixels) -> None:
+    stylizer = Stylizer(model, provider="cpu")
+    other = 255 - photo
+    assert np.array_equal(stylizer.folded(photo).folded(other)(other), stylizer.folded(other)(other))
+
+
+def test_the_file_may_change_while_a_stylizer_is_open(model: bytes, photo: Pixels, tmp_path: Path) -> None:
+    path = tmp_path / "nano.onnx"
+    path.write_bytes(model)
+    stylizer = Stylizer(path, provider="cpu")
+    path.unlink()
+    assert np.array_equal(stylizer.folded(photo)(photo), Stylizer(model, provider="cpu").folded(photo)(photo))
+
+
+def test_where_folding_fails_large_photos_go_through_in_one_piece(
+    model: bytes, photo: Pixels, small_tiles: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(model: bytes) -> bytes:
+        raise RuntimeError("no memory left")
+
+    stylizer = Stylizer(model, provider="cpu")
+    monkeypatch.setattr(folded, "measuring_model", fail)
+    painted = stylizer(photo)
+    assert "large photos are repainted in one piece, since folding failed (no memory left)" in caplog.text
+    with pytest.raises(ModelError, match=r"the model cannot be folded \(no memory left\): export it again"):
+        stylizer.folded(photo)
+    monkeypatch.setattr(folded, "FOLD_FROM", 10**9)
+    assert np.array_equal(stylizer(photo), painted)
+
+
+def test_statistics_of_a_long_narrow_photo_are_bounded(model: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, ...]] = []
+    monkeypatch.setattr(folded, "STATISTICS", 10_000)
+
+    def watched(session: InferenceSession, photo: Pixels) -> Statistics:
+        seen.append(photo.shape)
+        return measure(session, photo)
+
+    monkeypatch.setattr(folded, "measure", watched)
+    narrow = np.random.default_rng(0).integers(0, 256, (16, 3000, 3), np.uint8)
+    assert Stylizer(model, provider="cpu").folded(narrow)(narrow).shape == narrow.shape
+    ((height, width, _),) = seen
+    assert height == 16 and 9_000 < height * width <= 10_000
+
+
+def test_a_stylizer_lets_go_of_its_session(model: bytes) -> None:
+    stylizer = Stylizer(model, provider="cpu")
+    watch = weakref.ref(stylizer)
+    del stylizer
+    assert watch() is None, "without waiting for the garbage collector"

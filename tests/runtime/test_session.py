@@ -150,7 +150,7 @@ def test_what_is_no_onnx(data: bytes, tmp_path: Path) -> None:
 def test_a_model_cut_short(negative: Path) -> None:
     data = negative.read_bytes()
     with pytest.raises(ModelError, match="is no ONNX model, or one cut short"):
-        open_session(data[: len(data) // 2], "the model")
+        open_session(data[:60], "the model")
 
 
 def test_a_model_that_onnxruntime_does_not_know(negative: Path) -> None:

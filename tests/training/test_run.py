@@ -241,6 +241,28 @@ def test_a_frozen_run_starts_from_weights_and_writes_a_model_without_norms(setti
         settings(frozen=True)
 
 
+def test_a_frozen_run_resumes_where_it_was(settings, tmp_path):
+    first = fit(settings(name="first"))
+    whole = fit(settings(name="whole", init=str(first.weights), frozen=True, max_steps=6))
+    config = settings(name="cut", init=str(first.weights), frozen=True, max_steps=6)
+    assert run_and_signal(config, "SIGKILL", 4, tmp_path).returncode == -signal.SIGKILL
+    resumed = fit(replace(config, resume=True))
+    one, other = load_file(whole.weights), load_file(resumed.weights)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_run_of_the_first_version_resumes(settings, tmp_path):
+    """Its checkpoint knows nothing of frozen norms, and its precision had another name."""
+    config = settings(max_steps=1000, name="old", checkpoint_every=2)
+    run_and_signal(config, "SIGKILL", 3, tmp_path)
+    path = tmp_path / "runs" / "old" / "last.ckpt"
+    checkpoint = torch.load(path, weights_only=True)
+    del checkpoint["faststyle"]["config"]["frozen"], checkpoint["faststyle"]["net"]["norm"]
+    checkpoint["faststyle"]["config"]["trainer"]["precision"] = "32-true"
+    torch.save(checkpoint, path)
+    assert fit(replace(config, resume=True, optim=replace(config.optim, max_steps=4))).card.training["steps"] == 4
+
+
 def test_two_runs_are_not_mixed(settings, tmp_path):
     config = settings(max_steps=1000, name="mixed", checkpoint_every=2)
     assert run_and_signal(config, "SIGKILL", 4, tmp_path).returncode == -signal.SIGKILL
