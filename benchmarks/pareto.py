@@ -149,7 +149,9 @@ def time_all(names: list[str], size: int, rounds: int) -> dict[str, dict[str, fl
         torch.manual_seed(0)
         net = CANDIDATES[name]()
         facts[name] = {"parameters": sum(parameter.numel() for parameter in net.parameters())}
-        stylizer = Stylizer(build_onnx(net, ModelCard("candidate", net=asdict(net.config))), provider="cpu")
+        stylizer = Stylizer(
+            build_onnx(net, ModelCard("candidate", net=asdict(net.config), halo=net.config.reach)), provider="cpu"
+        )
         runs[name, "plain"], runs[name, "folded"] = stylizer, stylizer.folded(photo)
     seconds: dict[tuple[str, str], list[float]] = {key: [] for key in runs}
     for _ in range(rounds + 1):
