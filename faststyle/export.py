@@ -8,7 +8,6 @@ the weights file, and equal weights give equal bytes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +42,6 @@ def export_onnx(weights: str | Path, model: str | Path) -> ModelCard:
     The graph passes onnx.checker and is run against torch at three sizes. Raises ModelError for a damaged weights file.
     """
     net, card = load_net(weights)
-    card = replace(card, halo=net.config.reach)
     data = build_onnx(net, card)
     worst = check_parity(net, data)
     if worst > 2:
@@ -151,7 +149,7 @@ class _Graph:
         x = self.op("Sigmoid", [self.emit(net.head[0], x)])
         x = self.op("QuantizeLinear", [x, self.floats(1 / 255), self._constant("zero", np.array(0, np.uint8))])
         # The head's channels are ordered row, column, colour of the pixels they become. Moving the last two inwards and
-        # then whole rows is sixteen times faster than pixel shuffle's transposition of single bytes.
+        # then whole rows is seventeen times faster than pixel shuffle's transposition of single bytes.
         factor = _factor(net)
         rows, columns = (self.op("Div", [total, self.ints([factor])]) for total in padded)
         split = self.op("Concat", [batch, self.ints([factor, 3 * factor]), rows, columns], axis=0)

@@ -49,7 +49,7 @@ def quantize_onnx(weights: str | Path, model: str | Path, photos: Iterable[Pixel
     fitted = [fit_pixels(photo, CALIBRATION_PIXELS) for photo in photos]
     if not fitted:
         raise ImageError(f"there are no photos to measure the ranges of {weights} on: name others with --int8")
-    card = replace(card, halo=net.config.reach, precision="int8")
+    card = replace(card, precision="int8")
     data = build_onnx(net, card)
     quantized = quantize_model(data, fitted)
     rounded = Stylizer(quantized, provider="cpu")

@@ -24,7 +24,6 @@ class NetConfig:
     """Pixels by which the image is mirrored outwards before the first layer; cropped away at the end."""
     dither: float = 2.0
     """Levels (of 255) of fixed noise added to the input: strokes grow from it where a photo is perfectly flat."""
-
     norm: Literal["instance", "frozen"] = "instance"
     """instance: statistics of the picture at hand; frozen: constants, measured on photos and trained on with."""
 

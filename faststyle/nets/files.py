@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -31,7 +31,10 @@ def save_net(path: str | Path, net: TransformerNet, card: ModelCard) -> None:
 
 
 def load_net(path: str | Path) -> tuple[TransformerNet, ModelCard]:
-    """Read a net and its card, on the CPU; raises ModelError for a file of another kind."""
+    """Read a net and its card, on the CPU; raises ModelError for a file of another kind.
+
+    The card's halo is the net's reach, also where the file was written before cards had one.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             card = ModelCard.from_metadata(file.metadata() or {})
@@ -53,4 +56,4 @@ def load_net(path: str | Path) -> tuple[TransformerNet, ModelCard]:
     except (FaststyleError, KeyError, TypeError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise ModelError(f"{path} does not hold the network that its card describes ({reason})") from None
-    return net, card
+    return net, replace(card, halo=net.config.reach)

@@ -55,12 +55,16 @@ class ContractNetwork:
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         if not self.halo or not self._large or pixels.shape[1] * pixels.shape[2] <= FOLD_FROM:
             return _run(self._session, pixels)
+        return np.concatenate([self._large_photo(photo) for photo in pixels])
+
+    def _large_photo(self, photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """One after another: each folded session keeps the memory of its tiles."""
         try:
-            networks = [self.folded(photo) for photo in pixels]
+            network = self.folded(photo)
         except Exception as error:  # onnxruntime's exceptions share no base class
-            _log.warning("large photos are repainted in one piece, since folding failed (%s)", gist(error))
-            return _run(self._session, pixels)
-        return np.concatenate([folded(photo[None]) for folded, photo in zip(networks, pixels, strict=True)])
+            _log.warning("a large photo is repainted in one piece, since folding failed (%s)", gist(error))
+            return _run(self._session, photo[None])
+        return network(photo[None])
 
     def folded(self, photo: NDArray[np.uint8]) -> FoldedNetwork:
         """The network with the statistics of a photo, uint8 H x W x 3, built in; without a halo there is none."""

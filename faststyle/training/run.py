@@ -232,8 +232,10 @@ def _net(
     if net.config.norm == "frozen" and not config.frozen:
         raise ModelError(f"{path} holds a frozen net, which cannot be thawed: train it on with --frozen")
     if config.frozen and net.config.norm != "frozen":
-        calibration = photos.calibration() if checkpoint is None else [torch.zeros(3, 64, 64, dtype=torch.uint8)]
-        net = freeze(net, (photo[None].float() / 255 for photo in calibration))
+        if checkpoint is None:
+            net = freeze(net, (photo[None].float() / 255 for photo in photos.calibration()))
+        else:
+            net = TransformerNet(replace(net.config, norm="frozen"))
     return net, card
 
 

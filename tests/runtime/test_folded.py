@@ -159,7 +159,7 @@ def test_where_folding_fails_large_photos_go_through_in_one_piece(
     stylizer = Stylizer(model, provider="cpu")
     monkeypatch.setattr(folded, "measuring_model", fail)
     painted = stylizer(photo)
-    assert "large photos are repainted in one piece, since folding failed (no memory left)" in caplog.text
+    assert "a large photo is repainted in one piece, since folding failed (no memory left)" in caplog.text
     with pytest.raises(ModelError, match=r"the model cannot be folded \(no memory left\): export it again"):
         stylizer.folded(photo)
     monkeypatch.setattr(folded, "FOLD_FROM", 10**9)
