@@ -30,7 +30,7 @@ from faststyle import ModelCard, Stylizer
 from faststyle.config import NETS, NetConfig, OptimConfig, TrainConfig
 from faststyle.export import build_onnx
 from faststyle.images import read_image, resize_rgb, scale_short_side
-from faststyle.nets.layers import ConvNorm, FrozenNorm
+from faststyle.nets.layers import ConvNorm, FrozenNorm, ResidualBlock, Upsample
 from faststyle.nets.lossnet import LossNetwork
 from faststyle.nets.transformer import TransformerNet
 from faststyle.nets.weights import load_weights
@@ -73,9 +73,63 @@ def fewer_norms(half: int, quarter: int, blocks: int, keep: str) -> Build:
     return build
 
 
+def other_blocks(half: int, quarter: int, blocks: int, make: Callable[[int], nn.Module]) -> Build:
+    """A head at a quarter of the size, and residual blocks of another kind: `make(channels)`."""
+
+    def build() -> TransformerNet:
+        net = quarter_head(half, quarter, blocks)()
+        net.body = nn.Sequential(*(make(quarter) for _ in range(blocks)))
+        return net
+
+    return build
+
+
+def expanded(channels: int) -> ResidualBlock:
+    """1x1 to twice the channels, 3x3 on each channel alone, 1x1 back (Sandler et al. 2018)."""
+    block = ResidualBlock(channels)
+    alone = ConvNorm(2 * channels, 2 * channels, 3)
+    alone.conv = nn.Conv2d(2 * channels, 2 * channels, 3, padding=1, groups=2 * channels, bias=False)
+    block.first = nn.Sequential(ConvNorm(channels, 2 * channels, 1), alone)  # type: ignore[assignment]
+    block.second = ConvNorm(2 * channels, channels, 1, relu=False)
+    return block
+
+
+def grouped(channels: int) -> ResidualBlock:
+    """The first 3x3 in two groups."""
+    block = ResidualBlock(channels)
+    block.first.conv = nn.Conv2d(channels, channels, 3, padding=1, groups=2, bias=False)
+    return block
+
+
+def eighth(half: int, quarter: int, deep: int, blocks: int) -> Build:
+    """One block at a quarter of the size around others at an eighth, with more channels; head at a quarter."""
+
+    def build() -> TransformerNet:
+        net = quarter_head(half, quarter, 1)()
+        around = ResidualBlock(quarter)
+        inner = [ResidualBlock(deep) for _ in range(blocks)]
+        around.first = nn.Sequential(ConvNorm(quarter, deep, 3, stride=2), *inner)  # type: ignore[assignment]
+        back = Upsample(deep, quarter)
+        back.conv.relu = False
+        around.second = back  # type: ignore[assignment]
+        net.body = nn.Sequential(around, ResidualBlock(quarter))
+        return net
+
+    return build
+
+
 CANDIDATES: dict[str, Build] = {
     "nano 8-16, 3 blocks": lowres(8, 16, 3),
     "16-16, 3 blocks": lowres(16, 16, 3),
+    "16-16, 3 blocks, head at a quarter": quarter_head(16, 16, 3),
+    "16-32, 5 blocks, head at a quarter": quarter_head(16, 32, 5),
+    "16-64, 3 blocks, head at a quarter": quarter_head(16, 64, 3),
+    "24-64, 5 blocks, head at a quarter": quarter_head(24, 64, 5),
+    "16-32, 3 expanded blocks, head at a quarter": other_blocks(16, 32, 3, expanded),
+    "16-48, 5 expanded blocks, head at a quarter": other_blocks(16, 48, 5, expanded),
+    "16-32, 3 grouped blocks, head at a quarter": other_blocks(16, 32, 3, grouped),
+    "16-32, 3 blocks of 64 at an eighth, head at a quarter": eighth(16, 32, 64, 3),
+    "16-48, 4 blocks of 96 at an eighth, head at a quarter": eighth(16, 48, 96, 4),
     "fast 16-32, 3 blocks": lowres(16, 32, 3),
     "16-32, 5 blocks": lowres(16, 32, 5),
     "32-32, 3 blocks": lowres(32, 32, 3),
@@ -156,6 +210,8 @@ def time_all(names: list[str], size: int, rounds: int) -> dict[str, dict[str, fl
     seconds: dict[tuple[str, str], list[float]] = {key: [] for key in runs}
     for _ in range(rounds + 1):
         for key, run in runs.items():
+            time.sleep(0.1)  # the threads of the network before go on spinning for a while, at this one's cost
+            run(photo)
             start = time.perf_counter()
             run(photo)
             seconds[key].append(time.perf_counter() - start)

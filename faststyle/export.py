@@ -23,8 +23,9 @@ from faststyle.errors import ModelError
 from faststyle.files import write_file
 from faststyle.modelcard import ModelCard
 from faststyle.nets.files import load_net
-from faststyle.nets.layers import DITHER_SIZE, ConvNorm, FrozenNorm, ResidualBlock, Upsample
+from faststyle.nets.layers import ConvNorm, Dither, FrozenNorm, ResidualBlock, Upsample
 from faststyle.nets.transformer import STRIDE, TransformerNet
+from faststyle.runtime.folding import ORIGIN
 from faststyle.runtime.stylizer import Stylizer
 
 __all__ = ["OPSET", "build_onnx", "check_parity", "export_onnx", "repaint"]
@@ -142,8 +143,8 @@ class _Graph:
             padded.insert(0, total)
         x = self.op("Cast", [self.op("Transpose", [x], perm=[0, 3, 1, 2])], to=TensorProto.FLOAT)
         # Pixels stay 0 to 255 on the way in: centring rides on the dither, scaling on the first convolution's weights.
-        centre = net.dither.cpu().numpy() * 255 - np.float32(127.5)
-        x = self.op("Add", [x, self._repeated(self.tensor("dither", centre), padded)])
+        dither = self.op("Mul", self._patterns(net.dither, self.op("Concat", padded, axis=0)))
+        x = self.op("Add", [x, self.op("Add", [dither, self.floats(-127.5)])])
         for part in (net.encoder, net.body, net.decoder):
             x = self.emit(part, x)
         x = self.op("Sigmoid", [self.emit(net.head[0], x)])
@@ -217,11 +218,25 @@ class _Graph:
         wave = self.op("Mod", [position, self.op("Mul", [peak, self.ints([2])])])
         return self.op("Sub", [peak, self.op("Abs", [self.op("Sub", [wave, peak])])])
 
-    def _repeated(self, pattern: str, padded: list[str]) -> str:
-        """`repeat_pattern`: copies side by side, cut to size."""
-        size = self.op("Concat", padded, axis=0)
-        copies = self.op("Div", [self.op("Add", [size, self.ints([DITHER_SIZE - 1])]), self.ints([DITHER_SIZE])])
-        return self.op("Slice", [self.op("Tile", [pattern, copies]), self.ints([0, 0]), size])
+    def _patterns(self, dither: Dither, size: str) -> list[str]:
+        """The two patterns of a Dither, each as copies side by side, cut to the padded size.
+
+        ORIGIN is where the picture lies in a larger one whose tile it is; folding makes it an input.
+        """
+        origin = self.tensor(ORIGIN, np.zeros(2, np.int64))
+        noise = self.tensor("dither.noise", dither.noise.cpu().numpy() * 255)
+        # As bytes in the file; onnxruntime casts them once, when it loads the model.
+        signs = self.tensor("dither.signs", dither.signs.cpu().numpy().astype(np.int8))
+        cut = []
+        for pattern, side in (
+            (noise, len(dither.noise)),
+            (self.op("Cast", [signs], to=TensorProto.FLOAT), len(dither.signs)),
+        ):
+            start = self.op("Mod", [origin, self.ints([side])])
+            end = self.op("Add", [start, size])
+            copies = self.op("Div", [self.op("Add", [end, self.ints([side - 1])]), self.ints([side])])
+            cut.append(self.op("Slice", [self.op("Tile", [pattern, copies]), start, end]))
+        return cut
 
     def _scalar(self, vector: str) -> str:
         return self.op("Squeeze", [vector])
@@ -241,7 +256,7 @@ class _Graph:
         # Our convolutions pad by half their odd kernel: the size stays, or halves with a stride of 2.
         pads = [length // 2 for length in module.kernel_size] * 2
         shape, strides = list(module.kernel_size), list(module.stride)
-        return self.op("Conv", inputs, kernel_shape=shape, pads=pads, strides=strides)
+        return self.op("Conv", inputs, kernel_shape=shape, pads=pads, strides=strides, group=module.groups)
 
     def _conv_norm(self, module: ConvNorm, x: str) -> str:
         norm = module.norm
@@ -253,7 +268,7 @@ class _Graph:
         return self.op("Relu", [x]) if module.relu else x
 
     def _residual(self, module: ResidualBlock, x: str) -> str:
-        return self.op("Add", [x, self._conv_norm(module.second, self._conv_norm(module.first, x))])
+        return self.op("Add", [x, self.emit(module.second, self.emit(module.first, x))])
 
     def _upsample(self, module: Upsample, x: str) -> str:
         # asymmetric and floor: the form that stays in onnxruntime's fast layout, and what torch computes.

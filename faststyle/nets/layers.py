@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["ConvNorm", "FrozenNorm", "ResidualBlock", "Upsample", "dither_pattern", "reflect_pad", "repeat_pattern"]
+__all__ = ["ConvNorm", "Dither", "FrozenNorm", "ResidualBlock", "Upsample", "reflect_pad"]
 
 
 def reflect_pad(x: Tensor, padding: int, multiple: int = 4) -> Tensor:
@@ -27,22 +27,34 @@ def reflect_pad(x: Tensor, padding: int, multiple: int = 4) -> Tensor:
     return x
 
 
-DITHER_SIZE = 64
-"""Side of the square of noise that `dither_pattern` repeats."""
-
-
-def dither_pattern(levels: float) -> Tensor:
-    """Fixed white noise, uniform in +- `levels` / 255: 64 x 64, the same on every machine.
+class Dither(nn.Module):
+    """Adds fixed white noise, uniform in +- `levels` / 255 and the same in all colours, to N x 3 x H x W.
 
     A convolutional net maps a perfectly flat area to a flat one, whatever it has learned: a black or white background
     would stay a grey patch amid the strokes. Noise of two levels, which nobody sees, is enough for strokes to grow.
+
+    A small pattern laid side by side would let the same stroke grow once in every copy, which is seen in skies. So a
+    pattern of 64 x 64 values is multiplied by one of 61 x 61 signs: shifted by the side of either, the other one makes
+    the two independent, and nothing repeats within 64 * 61 pixels. Both are the same on every machine.
     """
-    # RandomState's stream is frozen by numpy's policy, that of the newer generators is not.
-    noise = np.random.RandomState(0).uniform(-1, 1, (DITHER_SIZE, DITHER_SIZE))
-    return torch.from_numpy(noise * levels / 255).float()
+
+    noise: Tensor
+    signs: Tensor
+
+    def __init__(self, levels: float) -> None:
+        super().__init__()
+        # RandomState's stream is frozen by numpy's policy, that of the newer generators is not.
+        noise = np.random.RandomState(0).uniform(-1, 1, (64, 64)) * levels / 255
+        signs = np.random.RandomState(1).randint(0, 2, (61, 61)) * 2 - 1
+        self.register_buffer("noise", torch.from_numpy(noise).float(), persistent=False)
+        self.register_buffer("signs", torch.from_numpy(signs).float(), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        noise, signs = (_repeat(pattern, x.shape[2], x.shape[3]) for pattern in (self.noise, self.signs))
+        return x + noise * signs
 
 
-def repeat_pattern(pattern: Tensor, height: int, width: int) -> Tensor:
+def _repeat(pattern: Tensor, height: int, width: int) -> Tensor:
     """The pattern laid side by side from the upper left corner on: height x width."""
     rows = torch.arange(height, device=pattern.device) % pattern.shape[0]
     columns = torch.arange(width, device=pattern.device) % pattern.shape[1]

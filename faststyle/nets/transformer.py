@@ -8,12 +8,11 @@ from torch.nn import functional as F
 from faststyle.config import NetConfig
 from faststyle.nets.layers import (
     ConvNorm,
+    Dither,
     FrozenNorm,
     ResidualBlock,
     Upsample,
-    dither_pattern,
     reflect_pad,
-    repeat_pattern,
 )
 
 __all__ = ["TransformerNet"]
@@ -36,8 +35,6 @@ class TransformerNet(nn.Module):
     The picture is mirrored outwards once, by `padding` pixels, and cropped at the end; the convolutions inside pad with
     zeros. Johnson et al. mirror the input by 40 and use unpadded residual blocks.
     """
-
-    dither: Tensor
 
     def __init__(self, config: NetConfig | None = None) -> None:
         super().__init__()
@@ -63,7 +60,7 @@ class TransformerNet(nn.Module):
             for module in self.modules():
                 if isinstance(module, ConvNorm):
                     module.norm = FrozenNorm(module.conv.out_channels)
-        self.register_buffer("dither", dither_pattern(config.dither), persistent=False)
+        self.dither = Dither(config.dither)
 
     def forward(self, image: Tensor) -> Tensor:
         height, width = image.shape[2:]
@@ -74,7 +71,5 @@ class TransformerNet(nn.Module):
     def paint(self, padded: Tensor) -> Tensor:
         """Repaint a picture that is already padded: N x 3 x H x W in [0, 1], H and W multiples of 4."""
         # Centred input keeps the zeros of the inner padding at mid-grey; the sigmoid bounds the output by construction.
-        x = padded - 0.5
-        if self.config.dither:
-            x = x + repeat_pattern(self.dither, x.shape[2], x.shape[3])
-        return F.sigmoid(self.head(self.decoder(self.body(self.encoder(x)))))
+        x = self.encoder(self.dither(padded - 0.5))
+        return F.sigmoid(self.head(self.decoder(self.body(x))))

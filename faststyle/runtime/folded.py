@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from faststyle.images import fit_pixels
-from faststyle.runtime.folding import fold_model, has_norms, measure, measuring_model
+from faststyle.runtime.folding import ORIGIN, Statistics, fold_model, has_norms, measure, measuring_model
 from faststyle.runtime.session import gist
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ STATISTICS = 1024 * 1024
 """Pixels to which a photo is scaled down for its statistics."""
 TILE = 2048
 """Longest side of a tile in pixels, halo not counted."""
-ALIGNMENT = 64
-"""Tiles begin at multiples of this: the side of the dither's pattern, and a multiple of the network's own cells."""
+ALIGNMENT = 4
+"""Tiles begin at multiples of this, the side of the network's own cells."""
 
 
 class ContractNetwork:
@@ -68,11 +68,11 @@ class ContractNetwork:
 
     def folded(self, photo: NDArray[np.uint8]) -> FoldedNetwork:
         """The network with the statistics of a photo, uint8 H x W x 3, built in; without a halo there is none."""
-        if not has_norms(self._model):
-            return FoldedNetwork(self._session, self.halo)
-        if self._measuring is None:
-            self._measuring = self._load(measuring_model(self._model))
-        statistics = measure(self._measuring, fit_pixels(photo, STATISTICS))
+        statistics = Statistics((), ())
+        if has_norms(self._model):
+            if self._measuring is None:
+                self._measuring = self._load(measuring_model(self._model))
+            statistics = measure(self._measuring, fit_pixels(photo, STATISTICS))
         return FoldedNetwork(self._load(fold_model(self._model, statistics)), self.halo)
 
 
@@ -84,6 +84,7 @@ class FoldedNetwork:
 
     def __init__(self, session: InferenceSession, halo: int) -> None:
         self._session, self._halo = session, halo
+        self._takes_origin = any(value.name == ORIGIN for value in session.get_overridable_initializers())
 
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         height, width = pixels.shape[1:3]
@@ -91,7 +92,12 @@ class FoldedNetwork:
             return _run(self._session, pixels)
         result = np.empty_like(pixels)
         for tile in tiles(height, width, self._halo):
-            painted = _run(self._session, pixels[:, tile.rows, tile.columns])
+            origin = np.array([tile.rows.start, tile.columns.start], np.int64)
+            painted = _run(
+                self._session,
+                pixels[:, tile.rows, tile.columns],
+                **({ORIGIN: origin} if self._takes_origin else {}),
+            )
             top, left = tile.inner_rows.start - tile.rows.start, tile.inner_columns.start - tile.columns.start
             inner = result[:, tile.inner_rows, tile.inner_columns]
             inner[:] = painted[:, top : top + inner.shape[1], left : left + inner.shape[2]]
@@ -123,6 +129,6 @@ def _spans(length: int, halo: int) -> Iterator[tuple[slice, slice]]:
         yield slice(max(0, start - before), min(end + halo, length)), slice(start, end)
 
 
-def _run(session: InferenceSession, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    result: NDArray[np.uint8] = session.run(None, {"image": np.ascontiguousarray(pixels)})[0]
+def _run(session: InferenceSession, pixels: NDArray[np.uint8], **others: NDArray[np.int64]) -> NDArray[np.uint8]:
+    result: NDArray[np.uint8] = session.run(None, {"image": np.ascontiguousarray(pixels), **others})[0]
     return result

@@ -22,21 +22,24 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
-__all__ = ["Statistics", "fold_model", "has_norms", "measure", "measuring_model"]
+__all__ = ["ORIGIN", "Statistics", "fold_model", "has_norms", "measure", "measuring_model"]
 
 _GRAPH = 7
 """ModelProto.graph"""
-_NODES, _INITIALIZERS, _OUTPUTS = 1, 5, 12
-"""GraphProto.node, initializer, output"""
+_NODES, _INITIALIZERS, _INPUTS, _OUTPUTS = 1, 5, 11, 12
+"""GraphProto.node, initializer, input, output"""
 _NODE_INPUT, _NODE_OUTPUT, _NODE_KIND = 1, 2, 4
 """NodeProto.input, output, op_type"""
 _DIMS, _TYPE, _NAME, _DATA = 1, 2, 8, 9
 """TensorProto.dims, data_type, name, raw_data"""
-_FLOAT = 1
-"""TensorProto.DataType.FLOAT"""
+_FLOAT, _INT64 = 1, 7
+"""TensorProto.DataType.FLOAT, INT64"""
 _PREFIX = "fold."
 """How the names begin that are added to a model."""
 _NORM = b"InstanceNormalization"
+ORIGIN = "origin"
+"""Constant of a model that becomes an optional input of the folded one: where the picture's upper left corner lies in
+a larger picture, int64 row and column. Patterns that do not depend on the picture's pixels begin there."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,9 @@ def measuring_model(model: bytes) -> bytes:
         mean, square, mean_square = (f"{_PREFIX}{kind}.{index}".encode() for kind in ("mean", "square", "mean_square"))
         added += _node("GlobalAveragePool", [source], mean)
         added += _node("Mul", [source, source], square) + _node("GlobalAveragePool", [square], mean_square)
-        added += b"".join(_field(_OUTPUTS, _field(1, name) + _field(2, _four_floats())) for name in (mean, mean_square))
+        added += b"".join(
+            _field(_OUTPUTS, _field(1, name) + _field(2, _shape(_FLOAT, 4 * [b""]))) for name in (mean, mean_square)
+        )
     return rest + _field(_GRAPH, graph + added)
 
 
@@ -77,9 +82,12 @@ def measure(session: InferenceSession, photo: NDArray[np.uint8]) -> Statistics:
 
 
 def fold_model(model: bytes, statistics: Statistics) -> bytes:
-    """The model with every instance norm replaced by a batch norm of these statistics, which onnxruntime folds away."""
+    """The model with every instance norm replaced by a batch norm of these statistics, which onnxruntime folds away.
+
+    It takes ORIGIN, where the model has it, as a second input with a default.
+    """
     graph, rest = _graph(model)
-    folded = bytearray()
+    folded, origin = bytearray(), b""
     index = 0
     for number, value, raw in _fields(graph):
         if number == _NODES and _kind(value) == _NORM:
@@ -89,9 +97,12 @@ def fold_model(model: bytes, statistics: Statistics) -> bytes:
             folded += _field(_NODES, value + inputs + _field(_NODE_KIND, b"BatchNormalization"))
             folded += _tensor(mean, statistics.means[index]) + _tensor(variance, statistics.variances[index])
             index += 1
-        else:
-            folded += raw
-    return rest + _field(_GRAPH, bytes(folded))
+            continue
+        if number == _INITIALIZERS and _name(value) == ORIGIN.encode():
+            # An initializer that is an input as well is the input's default.
+            origin = _field(_INPUTS, _field(1, ORIGIN.encode()) + _field(2, _shape(_INT64, [_number(1, 2)])))
+        folded += raw
+    return rest + _field(_GRAPH, bytes(folded) + origin)
 
 
 def _graph(model: bytes) -> tuple[bytes, bytes]:
@@ -116,14 +127,18 @@ def _kind(node: bytes) -> bytes:
     return [value for number, value, _ in _fields(node) if number == _NODE_KIND][-1]
 
 
+def _name(tensor: bytes) -> bytes:
+    return next((value for number, value, _ in _fields(tensor) if number == _NAME), b"")
+
+
 def _node(kind: str, inputs: list[bytes], output: bytes) -> bytes:
     sources = b"".join(_field(_NODE_INPUT, name) for name in inputs)
     return _field(_NODES, sources + _field(_NODE_OUTPUT, output) + _field(_NODE_KIND, kind.encode()))
 
 
-def _four_floats() -> bytes:
-    """TypeProto of a float tensor with four dimensions, their lengths left open."""
-    return _field(1, _number(1, _FLOAT) + _field(2, 4 * _field(1, b"")))
+def _shape(kind: int, lengths: list[bytes]) -> bytes:
+    """TypeProto of a tensor; the length of a dimension is empty where it is left open."""
+    return _field(1, _number(1, kind) + _field(2, b"".join(_field(1, length) for length in lengths)))
 
 
 def _tensor(name: bytes, values: NDArray[np.float32]) -> bytes:

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from faststyle.config import NETS, NetConfig
-from faststyle.nets.layers import ConvNorm, dither_pattern, reflect_pad, repeat_pattern
+from faststyle.nets.layers import ConvNorm, Dither, reflect_pad
 from faststyle.nets.transformer import TransformerNet
 
 
@@ -45,16 +45,22 @@ def test_reflect_pad_fills_up_to_the_multiple():
 
 
 def test_the_dither_is_the_same_everywhere_and_unseen():
-    pattern = dither_pattern(2.0)
-    assert pattern.shape == (64, 64) and pattern.abs().max() <= 2 / 255
-    assert pattern.mean().abs() < 1e-4
+    noise = Dither(2.0)(torch.zeros(1, 1, 640, 640))
+    assert 1.9 / 255 < noise.abs().max() <= 2 / 255
+    assert noise.mean().abs() < 1e-4
     # The first values of numpy's frozen RandomState(0): another stream would change every shipped model.
-    assert torch.allclose(pattern[0, :3] * 255 / 2, torch.tensor([0.09762701, 0.43037873, 0.20552675]))
+    assert torch.allclose(noise[0, 0, 0, :3].abs() * 255 / 2, torch.tensor([0.09762701, 0.43037873, 0.20552675]))
+    photo = torch.rand(2, 3, 20, 30)
+    assert torch.allclose(Dither(2.0)(photo), photo + noise[:, :, :20, :30])
 
 
-def test_the_dither_repeats():
-    pattern = torch.arange(6.0).view(2, 3)
-    assert repeat_pattern(pattern, 3, 5).tolist() == [[0, 1, 2, 0, 1], [3, 4, 5, 3, 4], [0, 1, 2, 0, 1]]
+@pytest.mark.parametrize("shift", [61, 64, 122, 128, 256, 305])
+def test_the_dither_does_not_repeat(shift: int) -> None:
+    noise = Dither(2.0)(torch.zeros(1, 1, 1000, 1000))[0, 0]
+    for axis in (0, 1):
+        size = 1000 - shift
+        one, other = noise.narrow(axis, 0, size), noise.narrow(axis, shift, size)
+        assert abs(float((one * other).mean() / (noise * noise).mean())) < 0.05
 
 
 def test_strokes_can_grow_in_a_flat_photo():

@@ -62,7 +62,7 @@ def test_tiles_cover_every_pixel_once_with_a_halo(height: int, width: int, halo:
             (tile.columns, tile.inner_columns, width),
         ):
             assert inner.stop - inner.start <= 128
-            assert outer.start % folded.ALIGNMENT == 0, "the dither's pattern goes on unbroken"
+            assert outer.start % folded.ALIGNMENT == 0, "the cells of the network go on unbroken"
             assert outer.start == 0 or inner.start - outer.start >= halo
             assert outer.stop == length or outer.stop - inner.stop >= halo
     assert (covered == 1).all()

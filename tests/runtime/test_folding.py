@@ -18,7 +18,7 @@ from faststyle.config import NETS
 from faststyle.export import build_onnx
 from faststyle.modelcard import ModelCard
 from faststyle.nets.transformer import TransformerNet
-from faststyle.runtime.folding import Statistics, fold_model, has_norms, measure, measuring_model
+from faststyle.runtime.folding import ORIGIN, Statistics, fold_model, has_norms, measure, measuring_model
 
 Pixels = NDArray[np.uint8]
 
@@ -97,9 +97,10 @@ def test_edited_models_are_valid_and_everything_else_stays(photo: Pixels) -> Non
         after = onnx.load_from_string(edited)
         assert after.metadata_props == before.metadata_props
         assert after.opset_import == before.opset_import
-        assert after.graph.input == before.graph.input and after.graph.output[0] == before.graph.output[0]
+        assert after.graph.input[0] == before.graph.input[0] and after.graph.output[0] == before.graph.output[0]
         names = {item.name for item in before.graph.initializer}
         assert [item for item in after.graph.initializer if item.name in names] == list(before.graph.initializer)
+    assert [value.name for value in after.graph.input] == ["image", ORIGIN], "the folded one can be a tile"
     assert has_norms(model) and not has_norms(edited)
 
 
