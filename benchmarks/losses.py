@@ -13,13 +13,12 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import skimage.data
 import torch
 from PIL import Image
 from torch import Tensor
 
-from faststyle.images import read_image
+from faststyle.images import read_image, scale_short_side
 from faststyle.losses import content_loss, gram_matrix, style_loss
 from faststyle.nets.lossnet import LossNetwork
 from faststyle.nets.weights import load_weights
@@ -48,10 +47,7 @@ LOSSES: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], float]] = {
 
 def load(path: str | Path, short: int) -> Tensor:
     """A picture as 1 x 3 x H x W in [0, 1], its short side scaled to `short`."""
-    image = Image.fromarray(read_image(path).rgb)
-    scale = short / min(image.size)
-    image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS)
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255
+    return torch.from_numpy(scale_short_side(read_image(path).rgb, short)).permute(2, 0, 1)[None].float() / 255
 
 
 def optimise(

@@ -3,7 +3,7 @@
     python benchmarks/pictures.py MODEL PAINTING PHOTO... [--against PICTURE] [--fit WIDTHxHEIGHT]
 
 For each photo, as the model repaints it: content, style and relu4_3 style loss (faststyle/losses.py, the painting's
-short side at 256), the largest difference in levels between the means of the 4 x 4 pixel phases (a lattice), and
+short side at 256), the largest difference in levels between the means of the 8 x 8 pixel phases (a lattice), and
 between the outer 8 rows and the next 24 (border bands; in brackets the photo's own). --against measures somebody else's
 repainting of the first photo by the same rule; --fit scales the photos, to stand beside a published picture.
 """
@@ -35,10 +35,10 @@ def tensor(rgb: Pixels) -> Tensor:
 
 
 def phase_spread(rgb: Pixels) -> float:
-    """Largest difference between the means of the 4 x 4 pixel phases, over channels; 16 pixels of border left out."""
+    """Largest difference between the means of the 8 x 8 pixel phases, over channels; 16 pixels of border left out."""
     inner = rgb[16:-16, 16:-16].astype(np.float64)
-    height, width = (length // 4 for length in inner.shape[:2])
-    phases = inner[: height * 4, : width * 4].reshape(height, 4, width, 4, 3).mean((0, 2))
+    height, width = (length // 8 for length in inner.shape[:2])
+    phases = inner[: height * 8, : width * 8].reshape(height, 8, width, 8, 3).mean((0, 2))
     return float((phases.max((0, 1)) - phases.min((0, 1))).max())
 
 

@@ -23,8 +23,8 @@ from faststyle.errors import ModelError
 from faststyle.files import write_file
 from faststyle.modelcard import ModelCard
 from faststyle.nets.files import load_net
-from faststyle.nets.layers import ConvNorm, Dither, FrozenNorm, ResidualBlock, Upsample
-from faststyle.nets.transformer import STRIDE, TransformerNet
+from faststyle.nets.layers import ConvNorm, DeepBlock, Dither, FrozenNorm, ResidualBlock, Upsample
+from faststyle.nets.transformer import TransformerNet
 from faststyle.runtime.folding import ORIGIN
 from faststyle.runtime.stylizer import Stylizer
 
@@ -128,6 +128,7 @@ class _Graph:
             nn.Conv2d: self._conv,
             ConvNorm: self._conv_norm,
             ResidualBlock: self._residual,
+            DeepBlock: self._deep,
             Upsample: self._upsample,
         }
         self._write(net)
@@ -204,8 +205,9 @@ class _Graph:
 
     def _mirrored(self, x: str, axis: int, size: str, padding: int) -> tuple[str, str]:
         """`reflect_pad` along one axis, and the padded length: gathers the two margins, copies what lies between."""
-        up = self.op("Add", [size, self.ints([2 * padding + STRIDE - 1])])
-        total = self.op("Mul", [self.op("Div", [up, self.ints([STRIDE])]), self.ints([STRIDE])])
+        stride = self._net.config.stride
+        up = self.op("Add", [size, self.ints([2 * padding + stride - 1])])
+        total = self.op("Mul", [self.op("Div", [up, self.ints([stride])]), self.ints([stride])])
         last = self.op("Sub", [total, self.ints([padding])])
         before = self.op("Gather", [x, self._wave(self.ints([-padding]), self.ints([0]), size)], axis=axis)
         after = self.op("Gather", [x, self._wave(size, last, size)], axis=axis)
@@ -269,6 +271,9 @@ class _Graph:
 
     def _residual(self, module: ResidualBlock, x: str) -> str:
         return self.op("Add", [x, self.emit(module.second, self.emit(module.first, x))])
+
+    def _deep(self, module: DeepBlock, x: str) -> str:
+        return self.op("Add", [x, self.emit(module.up, self.emit(module.blocks, self.emit(module.down, x)))])
 
     def _upsample(self, module: Upsample, x: str) -> str:
         # asymmetric and floor: the form that stays in onnxruntime's fast layout, and what torch computes.

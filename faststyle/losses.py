@@ -72,14 +72,16 @@ def total_variation(image: Tensor) -> Tensor:
     return down + (image[:, :, :, 1:] - image[:, :, :, :-1]).abs().mean()
 
 
-def lattice_loss(image: Tensor, period: int = 4, window: int = 8) -> Tensor:
+def lattice_loss(image: Tensor, period: int = 8, window: int = 8) -> Tensor:
     """Variance over the period x period pixel phases of each phase's local mean; a scalar, 0 without a lattice.
 
-    A network that works at a quarter of the resolution can match fine texture for nothing by painting the same weave
-    into every 4 x 4 cell. A painting has no such lattice: the means of its pixel phases agree. Height and width are
-    multiples of the period and at least period x window.
+    A network that works at an eighth of the resolution can match fine texture for nothing by painting the same weave
+    into every 8 x 8 cell. A painting has no such lattice: the means of its pixel phases agree. Height and width are
+    cut to multiples of the period, and are at least the period; windows are
+    smaller where the image has fewer cells.
     """
     n, c, h, w = image.shape
+    window = min(window, h // period, w // period)
     cells = image[:, :, : h // period * period, : w // period * period]
     phases = F.pixel_unshuffle(cells, period).reshape(n * c, period * period, h // period, w // period)
     return F.avg_pool2d(phases, window).var(1, correction=0).mean()

@@ -68,12 +68,16 @@ def test_total_variation_of_a_ramp():
 def test_lattice_loss_sees_a_weave_and_nothing_else():
     smooth = torch.linspace(0, 1, 64).view(1, 1, 1, 64).expand(1, 3, 64, 64)
     weave = torch.full((1, 3, 64, 64), 0.5)
-    weave[:, :, ::4, ::4] += 0.1
-    # One phase of sixteen stands out by 0.1: variance 0.1^2 x 1/16 x 15/16.
+    weave[:, :, ::8, ::8] += 0.1
+    # One phase of 64 stands out by 0.1: variance 0.1^2 x 1/64 x 63/64.
+    assert lattice_loss(weave).item() == pytest.approx(0.01 * 63 / 4096, rel=1e-4)
+    assert lattice_loss(weave[:, :, :40, :56]).item() == pytest.approx(0.01 * 63 / 4096, rel=1e-4)
+    weave[:, :, ::4, ::4] = 0.6
+    # One phase of sixteen, which is four of 64.
     assert lattice_loss(weave).item() == pytest.approx(0.01 * 15 / 256, rel=1e-4)
     assert lattice_loss(torch.full((1, 3, 64, 64), 0.5)) == pytest.approx(0, abs=1e-12)
-    # A ramp's phases differ by less than 4 pixels' rise.
-    assert lattice_loss(smooth).item() < (4 / 64) ** 2
+    # A ramp's phases differ by less than 8 pixels' rise.
+    assert lattice_loss(smooth).item() < (8 / 64) ** 2
 
 
 def test_perceptual_loss_adds_its_weighted_terms():

@@ -45,7 +45,7 @@ class LossConfig(PerceptualConfig):
     """The perceptual loss with what only a network needs."""
 
     lattice_weight: float = 1000.0
-    """Weight of the lattice loss, which forbids patterns locked to the network's own 4-pixel grid."""
+    """Weight of the lattice loss, which forbids patterns locked to the network's own 8-pixel grid."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -52,8 +52,8 @@ class OptimConfig:
     """Share of the learning rate that is left at the end of the cosine."""
     gradient_clip: float = 5.0
     """Largest norm of the gradient."""
-    crops: tuple[str, ...] = ("128x4:0.25", "192x4:0.6", "256x2:1")
-    """Crop schedule, SIZExBATCH:UNTIL; small crops first, since the loss network's cost grows with the area."""
+    crops: tuple[str, ...] = ("256x1:1",)
+    """Crop schedule, SIZExBATCH:UNTIL. One large crop a step: what counts on a CPU is how many steps there are."""
     seed: int = 0
     """Seed of the weights, the photos' order and the crops."""
 
@@ -124,7 +124,7 @@ class TrainConfig:
     name: str = ""
     """Name of the style and of the files written; the painting's file name by default."""
     net: str = "quality"
-    """Shape of the network: nano, fast, base, quality, johnson. It decides the speed of the model, hardly that of
+    """Shape of the network: nano, fast, quality, johnson. It decides the speed of the model, hardly that of
     training."""
     init: str | None = None
     """Weights to start from: a .safetensors file, or the name of a style in checkpoints."""

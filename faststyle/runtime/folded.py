@@ -27,8 +27,8 @@ STATISTICS = 1024 * 1024
 """Pixels to which a photo is scaled down for its statistics."""
 TILE = 2048
 """Longest side of a tile in pixels, halo not counted."""
-ALIGNMENT = 4
-"""Tiles begin at multiples of this, the side of the network's own cells."""
+ALIGNMENT = 64
+"""Tiles begin at multiples of this, which the sides of the networks' own cells divide."""
 
 
 class ContractNetwork:
@@ -51,6 +51,7 @@ class ContractNetwork:
         self._session, self._load, self._large = session, load, large
         self._model = source if isinstance(source, bytes) else source.read_bytes() if halo else b""
         self._measuring: InferenceSession | None = None
+        self._static: FoldedNetwork | None = None
 
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         if not self.halo or not self._large or pixels.shape[1] * pixels.shape[2] <= FOLD_FROM:
@@ -68,11 +69,13 @@ class ContractNetwork:
 
     def folded(self, photo: NDArray[np.uint8]) -> FoldedNetwork:
         """The network with the statistics of a photo, uint8 H x W x 3, built in; without a halo there is none."""
-        statistics = Statistics((), ())
-        if has_norms(self._model):
-            if self._measuring is None:
-                self._measuring = self._load(measuring_model(self._model))
-            statistics = measure(self._measuring, fit_pixels(photo, STATISTICS))
+        if not has_norms(self._model):
+            if self._static is None:
+                self._static = FoldedNetwork(self._load(fold_model(self._model, Statistics((), ()))), self.halo)
+            return self._static
+        if self._measuring is None:
+            self._measuring = self._load(measuring_model(self._model))
+        statistics = measure(self._measuring, fit_pixels(photo, STATISTICS))
         return FoldedNetwork(self._load(fold_model(self._model, statistics)), self.halo)
 
 

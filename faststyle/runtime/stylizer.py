@@ -94,7 +94,7 @@ class Stylizer:
         """A stylizer with the statistics of this picture built in, for others of the same look, such as a video's
         frames.
 
-        It is faster by a fifth to a third, since no norm is left in the graph (see `runtime.folding`), paints equal
+        It is faster by a tenth to a third, since no norm is left in the graph (see `runtime.folding`), paints equal
         pixels alike wherever and whenever they occur, and repaints a picture of any size in bounded memory. Statistics
         are taken from at most one megapixel. An array is H x W x 3. A folded stylizer can be folded anew, at a change
         of scene. Raises what a call raises, and ModelError for a model whose card names no halo.

@@ -178,7 +178,8 @@ def _checkpoint(config: TrainConfig, path: Path) -> Path | None:
     if not path.exists():
         raise TrainingError(f"{path} does not exist: there is no run to resume; leave --resume out to start one")
     try:
-        saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)["faststyle"]["config"]
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)["faststyle"]
+        saved, channels = checkpoint["config"], tuple(checkpoint["net"]["channels"])
     except Exception as error:  # torch raises half a dozen kinds for a damaged file
         raise TrainingError(
             f"{path} cannot be read ({str(error).splitlines()[0]}): delete it and start again"
@@ -196,6 +197,10 @@ def _checkpoint(config: TrainConfig, path: Path) -> Path | None:
         if saved.get(key, False) != now[key]:  # checkpoints of 0.1.0 know nothing of --frozen
             what = "the painting" if key == "style" else f"--{key.replace('_', '-')}"
             raise TrainingError(f"the run {config.name} was started with {what} {saved.get(key)}: resume with the same")
+    if channels != NETS[config.net].channels:
+        raise TrainingError(
+            f"{path} holds a run of a version whose --net {config.net} was another: choose another --name"
+        )
     return path
 
 

@@ -38,7 +38,7 @@ def damaged(path, card):
     (path / "truncated.safetensors").write_bytes(data[: len(data) // 2])
     (path / "text.safetensors").write_text("no weights")
     save_file({"x": torch.ones(1)}, path / "cardless.safetensors")
-    save_net(path / "liar.safetensors", net, replace(card, net=asdict(NETS["base"])))
+    save_net(path / "liar.safetensors", net, replace(card, net=asdict(NETS["fast"])))
 
 
 @pytest.mark.parametrize("name", ["truncated", "text", "cardless", "liar", "missing"])
@@ -55,6 +55,13 @@ def test_a_net_of_a_newer_version_says_so(tmp_path):
     save_net(tmp_path / "new.safetensors", TransformerNet(NETS["nano"]), card)
     with pytest.raises(ModelError, match="holds a net of a newer faststyle, with attention: update faststyle"):
         load_net(tmp_path / "new.safetensors")
+
+
+def test_a_net_of_the_first_version_says_so(tmp_path):
+    card = ModelCard("old", net={"family": "lowres", "channels": [8, 16], "blocks": 3})
+    save_net(tmp_path / "old.safetensors", TransformerNet(NETS["nano"]), card)
+    with pytest.raises(ModelError, match=r"old\.safetensors .*a net of faststyle 0\.1: its \.onnx works as before"):
+        load_net(tmp_path / "old.safetensors")
 
 
 def test_a_card_names_the_norm_only_where_it_is_not_the_usual_one(tmp_path):

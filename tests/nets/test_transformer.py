@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from faststyle.config import NETS, NetConfig
-from faststyle.nets.layers import ConvNorm, Dither, reflect_pad
+from faststyle.nets.layers import ConvNorm, DeepBlock, Dither, reflect_pad
 from faststyle.nets.transformer import TransformerNet
 
 
@@ -23,7 +25,9 @@ def test_any_size_comes_back_as_it_went_in_and_in_range(name, size):
     assert stylized.min() >= 0 and stylized.max() <= 1
 
 
-@pytest.mark.parametrize(("name", "parameters"), [("nano", 17_860), ("base", 183_580), ("johnson", 1_677_635)])
+@pytest.mark.parametrize(
+    ("name", "parameters"), [("nano", 61_632), ("fast", 191_136), ("quality", 819_008), ("johnson", 1_677_635)]
+)
 def test_the_named_nets_have_the_sizes_that_the_documents_state(name, parameters):
     assert sum(tensor.numel() for tensor in TransformerNet(NETS[name]).parameters()) == parameters
 
@@ -37,7 +41,7 @@ def test_reflect_pad_mirrors_again_where_the_picture_is_small():
     x = torch.arange(3.0).view(1, 1, 1, 3)
     row = reflect_pad(x, 4, multiple=1)[0, 0, 0]
     assert row.tolist() == [0, 1, 2, 1, 0, 1, 2, 1, 0, 1, 2]
-    assert reflect_pad(torch.ones(1, 1, 1, 1), 4).shape == (1, 1, 12, 12)
+    assert reflect_pad(torch.ones(1, 1, 1, 1), 4, multiple=4).shape == (1, 1, 12, 12)
 
 
 def test_reflect_pad_fills_up_to_the_multiple():
@@ -68,10 +72,18 @@ def test_strokes_can_grow_in_a_flat_photo():
     flat = torch.zeros(1, 3, 96, 96)
     with torch.no_grad():
         grown = TransformerNet(NETS["nano"])(flat)[:, :, 24:72, 24:72]
-        still = TransformerNet(NetConfig(channels=(8, 16), blocks=3, dither=0))(flat)[:, :, 44:52, 44:52]
+        still = TransformerNet(replace(NETS["nano"], dither=0))(flat)[:, :, 40:64, 40:64]
     assert grown.std((2, 3)).min() > 0.01
-    # Without it a flat photo repeats one 4 x 4 cell.
-    assert torch.allclose(still[:, :, :4, :4], still[:, :, 4:, 4:], atol=1e-4)
+    # Without it a flat photo repeats one 8 x 8 cell.
+    assert torch.allclose(still[:, :, :8, :8], still[:, :, 8:16, 8:16], atol=1e-4)
+
+
+def test_a_deep_block_adds_to_what_it_is_given() -> None:
+    block = DeepBlock(4, 6, blocks=2)
+    x = torch.rand(2, 4, 10, 14)
+    assert block.blocks(block.down(x)).shape == (2, 6, 5, 7)
+    assert torch.allclose(block(x), x + block.up(block.blocks(block.down(x))))
+    assert (block(x) - x).min() < 0, "no ReLU at the end"
 
 
 def test_every_parameter_learns():
@@ -82,7 +94,7 @@ def test_every_parameter_learns():
 
 @pytest.mark.parametrize(
     "config",
-    [NetConfig(channels=(4, 4), blocks=blocks) for blocks in (0, 2)]
+    [NetConfig(channels=(4, 4, 4), blocks=blocks) for blocks in (0, 2)]
     + [NetConfig(family="johnson", channels=(4, 4, 4), blocks=1, padding=40)],
 )
 def test_no_pixel_depends_on_one_beyond_its_reach(config: NetConfig) -> None:
@@ -93,8 +105,8 @@ def test_no_pixel_depends_on_one_beyond_its_reach(config: NetConfig) -> None:
     for parameter in net.parameters():
         nn.init.constant_(parameter, 0.01)
     farthest = 0
-    for place in range(100, 104):
-        image = torch.rand(1, 3, 200, 200, requires_grad=True)
+    for place in range(200, 200 + config.stride):
+        image = torch.rand(1, 3, 400, 400, requires_grad=True)
         (slope,) = torch.autograd.grad(net.paint(image)[0, 0, place, place], image)
         farthest = max(farthest, int((slope.abs().sum((0, 1)).nonzero() - place).abs().max()))
-    assert config.reach - 4 < farthest <= config.reach
+    assert config.reach - config.stride < farthest <= config.reach

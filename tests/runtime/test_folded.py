@@ -21,6 +21,7 @@ from faststyle.errors import ImageError, ModelError
 from faststyle.export import build_onnx
 from faststyle.images import Picture
 from faststyle.modelcard import ModelCard
+from faststyle.nets.layers import FrozenNorm
 from faststyle.nets.transformer import TransformerNet
 from faststyle.runtime import folded
 from faststyle.runtime.folded import tiles
@@ -114,6 +115,22 @@ def test_a_model_without_a_halo_is_run_as_it_is(model: bytes, photo: Pixels, mon
     monkeypatch.setattr(folded, "STATISTICS", 10_000)
     assert np.array_equal(Stylizer(old, provider="cpu")(photo), plain)
     assert not np.array_equal(Stylizer(model, provider="cpu")(photo), plain), "this one knows its halo"
+
+
+def test_a_frozen_model_is_tiled_too(photo: Pixels, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    net = TransformerNet(replace(NETS["nano"], norm="frozen"))
+    for module in net.modules():
+        if isinstance(module, FrozenNorm):  # as after instance norms: the noise is seen
+            torch.nn.init.constant_(module.variance, 0.05)
+    model = build_onnx(net, ModelCard("frozen", net=asdict(net.config), halo=net.config.reach))
+    whole = Stylizer(model, provider="cpu")(photo)
+    monkeypatch.setattr(folded, "TILE", 128)
+    monkeypatch.setattr(folded, "FOLD_FROM", 20_000)
+    assert np.abs(Stylizer(model, provider="cpu")(photo).astype(int) - whole).max() <= 1
+    monkeypatch.setattr(folded, "ORIGIN", "another")
+    noise_begins_anew = Stylizer(model, provider="cpu")(photo)
+    assert np.abs(noise_begins_anew.astype(int) - whole).max() > 1
 
 
 def test_a_model_without_norms_is_tiled_as_it_is(

@@ -123,7 +123,7 @@ def test_a_run_starts_from_earlier_weights(settings):
     assert all(torch.allclose(before[key], after[key], atol=1e-6) for key in before)
     assert (again.card.training["init"], again.card.training["init_steps"]) == ("first", 2)
     with pytest.raises(ModelError, match="another shape"):
-        fit(settings(name="other", net="base", init=str(first.weights)))
+        fit(settings(name="other", net="fast", init=str(first.weights)))
 
 
 def test_not_a_number_stops_the_run_and_keeps_the_checkpoint(settings, tmp_path, monkeypatch):
@@ -271,10 +271,15 @@ def test_two_runs_are_not_mixed(settings, tmp_path):
     with pytest.raises(TrainingError, match=r"--strength 0\.5"):
         fit(replace(config, resume=True, loss=replace(config.loss, strength=0.7)))
     with pytest.raises(TrainingError, match="--net nano"):
-        fit(replace(config, resume=True, net="base"))
+        fit(replace(config, resume=True, net="fast"))
     with pytest.raises(TrainingError, match=r"the painting .*stripes\.png"):
         fit(replace(config, resume=True, style=str(next((tmp_path / "photos").glob("*.jpg")))))
     checkpoint = tmp_path / "runs" / "mixed" / "last.ckpt"
+    older = torch.load(checkpoint, weights_only=True)
+    older["faststyle"]["net"]["channels"] = (8, 16)
+    torch.save(older, checkpoint)
+    with pytest.raises(TrainingError, match="a version whose --net nano was another: choose another --name"):
+        fit(replace(config, resume=True))
     os.truncate(checkpoint, checkpoint.stat().st_size // 2)
     with pytest.raises(TrainingError, match="cannot be read"):
         fit(replace(config, resume=True))
