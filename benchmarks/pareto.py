@@ -295,9 +295,11 @@ def plot(means: dict[str, dict[str, float]], times: dict[str, dict[str, float]])
     for value in np.linspace(least, most, 6):
         _, y = place(10, float(value))
         parts += [line(f"M{edge} {y:.0f}H{width - edge}"), text(edge - 6, y + 4, f"{value:.2f}", "end")]
-    for name, milliseconds, total in points:
+    below = 0.0
+    for name, milliseconds, total in sorted(points, key=lambda point: -point[2]):
         x, y = place(milliseconds, total)
-        parts += [f'<circle cx="{x:.0f}" cy="{y:.0f}" r="4" fill="#246"/>', text(x + 7, y - 5, name)]
+        below = max(y + 4, below + 13)  # names under one another where points are close
+        parts += [f'<circle cx="{x:.0f}" cy="{y:.0f}" r="4" fill="#246"/>', text(x + 8, below, name)]
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
