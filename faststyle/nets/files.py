@@ -49,10 +49,13 @@ def load_net(path: str | Path) -> tuple[TransformerNet, ModelCard]:
         raise ModelError(f"{path} carries no model card: name a .safetensors file that faststyle train wrote")
     if newer := sorted(set(card.net) - {item.name for item in fields(NetConfig)}):
         raise ModelError(f"{path} holds a net of a newer faststyle, with {', '.join(newer)}: update faststyle")
+    channels = card.net.get("channels")
+    if card.net.get("family") == "lowres" and isinstance(channels, list) and len(channels) == 2:
+        raise ModelError(
+            f"{path} holds a net of faststyle 0.1: its .onnx works as before, but to go on from it train it anew"
+        )
     try:
         settings = dict(card.net, channels=tuple(card.net["channels"]))
-        if settings.get("family") == "lowres" and len(settings["channels"]) == 2:
-            raise ModelError("a net of faststyle 0.1: its .onnx works as before, but to go on from it train it anew")
         net = TransformerNet(NetConfig(**settings))
         net.load_state_dict(tensors)
     except (FaststyleError, KeyError, TypeError, RuntimeError) as error:
