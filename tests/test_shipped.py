@@ -87,10 +87,10 @@ def brightness(image: np.ndarray) -> np.ndarray:
 
 
 def test_the_photo_is_readable_and_repainted(pairs):
-    likeness = [np.corrcoef(brightness(before), brightness(after))[0, 1] for before, after in pairs]
-    # A smooth sky is free for stars, which the photo does not have: the rocket's is three quarters of the picture.
-    assert min(likeness) > 0.3 and np.mean(likeness) > 0.55
-    for before, after in pairs:
+    for name, (before, after) in zip(PHOTOS, pairs, strict=True):
         assert after.shape == before.shape
+        # A smooth sky is free for stars, which the photo does not have: the rocket's is three quarters of the picture.
+        bound = 0.3 if name == "rocket.jpg" else 0.5
+        assert np.corrcoef(brightness(before), brightness(after))[0, 1] > bound
         assert np.abs(before.astype(int) - after).mean() > 10
         assert (after > 250).mean() < 0.05 and after.std() > 25
