@@ -64,7 +64,19 @@ def thin_back(half: int, quarter: int, deep: int, blocks: int) -> Build:
     def build() -> TransformerNet:
         net = lowres(half, quarter, deep, blocks)()
         (block,) = (module for module in net.modules() if isinstance(module, DeepBlock))
-        block.up.conv = ConvNorm(deep, quarter, 1, relu=False)
+        block.back[0] = ConvNorm(deep, quarter, 1, relu=False)
+        return net
+
+    return build
+
+
+def late_back(half: int, quarter: int, deep: int, blocks: int) -> Build:
+    """The same with the 3x3 convolution on the way back after the upsampling."""
+
+    def build() -> TransformerNet:
+        net = lowres(half, quarter, deep, blocks)()
+        (block,) = (module for module in net.modules() if isinstance(module, DeepBlock))
+        block.back = nn.Sequential(Upsample(deep, quarter, relu=False))
         return net
 
     return build
@@ -130,6 +142,10 @@ CANDIDATES: dict[str, Build] = {
     "16-32-48, 3 deep": lowres(16, 32, 48, 3),
     "16-32-64, 3 deep": lowres(16, 32, 64, 3),
     "16-48-96, 4 deep": lowres(16, 48, 96, 4),
+    "16-32-32, 3 deep": lowres(16, 32, 32, 3),
+    "16-32-48, 4 deep": lowres(16, 32, 48, 4),
+    "16-32-48, 3 deep, 3x3 after": late_back(16, 32, 48, 3),
+    "16-32-64, 3 deep, 3x3 after": late_back(16, 32, 64, 3),
     "16-32-64, 3 deep, 1x1 back": thin_back(16, 32, 64, 3),
     "16-32-64, 2 deep, 2 after": placed(16, 32, 64, 0, 2, 2),
     "16-32-64, 2 deep, 1 before, 1 after": placed(16, 32, 64, 1, 2, 1),

@@ -130,6 +130,7 @@ class _Graph:
             ResidualBlock: self._residual,
             DeepBlock: self._deep,
             Upsample: self._upsample,
+            nn.Upsample: self._nearest,
         }
         self._write(net)
 
@@ -273,12 +274,14 @@ class _Graph:
         return self.op("Add", [x, self.emit(module.second, self.emit(module.first, x))])
 
     def _deep(self, module: DeepBlock, x: str) -> str:
-        return self.op("Add", [x, self.emit(module.up, self.emit(module.blocks, self.emit(module.down, x)))])
+        return self.op("Add", [x, self.emit(module.back, self.emit(module.blocks, self.emit(module.down, x)))])
 
     def _upsample(self, module: Upsample, x: str) -> str:
+        return self.emit(module.conv, self.emit(module.nearest, x))
+
+    def _nearest(self, module: nn.Upsample, x: str) -> str:
+        """Every pixel as 2 x 2."""
         # asymmetric and floor: the form that stays in onnxruntime's fast layout, and what torch computes.
         scales = self._constant("upsample_scales", np.array([1, 1, 2, 2], np.float32))
-        x = self.op(
-            "Resize", [x, "", scales], mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor"
-        )
-        return self._conv_norm(module.conv, x)
+        form = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+        return self.op("Resize", [x, "", scales], mode="nearest", **form)

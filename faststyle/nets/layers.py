@@ -129,10 +129,11 @@ class DeepBlock(nn.Module):
         super().__init__()
         self.down = ConvNorm(channels, inner, 3, stride=2)
         self.blocks = nn.Sequential(*(ResidualBlock(inner) for _ in range(blocks)))
-        self.up = Upsample(inner, channels, relu=False)
+        # Before the enlargement a 3x3 costs a quarter and sees twice as far; the convolutions that follow smooth it.
+        self.back = nn.Sequential(ConvNorm(inner, channels, 3, relu=False), nn.Upsample(scale_factor=2.0))
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.add(x, self.up(self.blocks(self.down(x))))
+        return torch.add(x, self.back(self.blocks(self.down(x))))
 
 
 class Upsample(nn.Module):
@@ -143,8 +144,9 @@ class Upsample(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, *, relu: bool = True) -> None:
         super().__init__()
+        self.nearest = nn.Upsample(scale_factor=2.0)
         self.conv = ConvNorm(inputs, outputs, 3, relu=relu)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        x = self.conv(self.nearest(x))
         return x

@@ -82,7 +82,7 @@ def test_a_deep_block_adds_to_what_it_is_given() -> None:
     block = DeepBlock(4, 6, blocks=2)
     x = torch.rand(2, 4, 10, 14)
     assert block.blocks(block.down(x)).shape == (2, 6, 5, 7)
-    assert torch.allclose(block(x), x + block.up(block.blocks(block.down(x))))
+    assert torch.allclose(block(x), x + block.back(block.blocks(block.down(x))))
     assert (block(x) - x).min() < 0, "no ReLU at the end"
 
 
