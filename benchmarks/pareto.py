@@ -70,16 +70,18 @@ def thin_back(half: int, quarter: int, deep: int, blocks: int) -> Build:
     return build
 
 
-def late_back(half: int, quarter: int, deep: int, blocks: int) -> Build:
-    """The same with the 3x3 convolution on the way back after the upsampling."""
+def late(build: Build) -> Build:
+    """The same with the 3x3 convolution on the way back from an eighth after the upsampling."""
 
-    def build() -> TransformerNet:
-        net = lowres(half, quarter, deep, blocks)()
+    def built() -> TransformerNet:
+        net = build()
         (block,) = (module for module in net.modules() if isinstance(module, DeepBlock))
-        block.back = nn.Sequential(Upsample(deep, quarter, relu=False))
+        early = block.back[0]
+        assert isinstance(early, ConvNorm)
+        block.back = nn.Sequential(Upsample(early.conv.in_channels, early.conv.out_channels, relu=False))
         return net
 
-    return build
+    return built
 
 
 def at_a_quarter(half: int, quarter: int, blocks: int, make: Callable[[int], nn.Module] = ResidualBlock) -> Build:
@@ -142,13 +144,13 @@ CANDIDATES: dict[str, Build] = {
     "16-32-48, 3 deep": lowres(16, 32, 48, 3),
     "16-32-64, 3 deep": lowres(16, 32, 64, 3),
     "16-48-96, 4 deep": lowres(16, 48, 96, 4),
-    "16-32-32, 3 deep": lowres(16, 32, 32, 3),
+    "16-32-32, 3 deep, late": late(lowres(16, 32, 32, 3)),
     "16-32-48, 4 deep": lowres(16, 32, 48, 4),
-    "16-32-48, 3 deep, 3x3 after": late_back(16, 32, 48, 3),
-    "16-32-64, 3 deep, 3x3 after": late_back(16, 32, 64, 3),
+    "16-32-48, 3 deep, late": late(lowres(16, 32, 48, 3)),
+    "16-32-64, 3 deep, late": late(lowres(16, 32, 64, 3)),
     "16-32-64, 3 deep, 1x1 back": thin_back(16, 32, 64, 3),
-    "16-32-64, 2 deep, 2 after": placed(16, 32, 64, 0, 2, 2),
-    "16-32-64, 2 deep, 1 before, 1 after": placed(16, 32, 64, 1, 2, 1),
+    "16-32-64, 2 deep, 2 after, late": late(placed(16, 32, 64, 0, 2, 2)),
+    "16-32-64, 2 deep, 1 before, 1 after, late": late(placed(16, 32, 64, 1, 2, 1)),
     "16-16, 3 blocks": at_a_quarter(16, 16, 3),
     "16-32, 3 blocks": at_a_quarter(16, 32, 3),
     "16-32, 5 blocks": at_a_quarter(16, 32, 5),
