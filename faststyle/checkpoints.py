@@ -10,7 +10,7 @@ from pathlib import Path
 from faststyle.errors import ModelError
 from faststyle.modelcard import ModelCard
 
-__all__ = ["find_model", "find_weights", "list_models", "read_sidecar"]
+__all__ = ["find_model", "find_weights", "list_models", "list_weights", "read_sidecar"]
 
 _SOURCE_CHECKOUT = Path(__file__).resolve().parents[1]
 
@@ -18,6 +18,11 @@ _SOURCE_CHECKOUT = Path(__file__).resolve().parents[1]
 def list_models() -> dict[str, Path]:
     """Names and paths of the models in `checkpoints`, here and beside the package; the ones here come first."""
     return _named(".onnx")
+
+
+def list_weights() -> dict[str, Path]:
+    """Names and paths of the weights in `checkpoints`, as `list_models` has them of models."""
+    return _named(".safetensors")
 
 
 def find_model(model: str | os.PathLike[str]) -> Path:

@@ -7,7 +7,7 @@ the weights file, and equal weights give equal bytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,10 @@ from faststyle.errors import ModelError
 from faststyle.files import write_file
 from faststyle.modelcard import ModelCard
 from faststyle.nets.files import load_net
-from faststyle.nets.layers import ConvNorm, DeepBlock, Dither, FrozenNorm, ResidualBlock, Upsample
+from faststyle.nets.layers import Blend, Chain, ConvNorm, DeepBlock, Dither, FrozenNorm, ResidualBlock, Upsample
+from faststyle.nets.styles import style_rows
 from faststyle.nets.transformer import TransformerNet
-from faststyle.runtime.folding import ORIGIN
+from faststyle.runtime.folding import ORIGIN, STRENGTH, STYLE_WEIGHTS
 from faststyle.runtime.stylizer import Stylizer
 
 __all__ = ["OPSET", "build_onnx", "check_parity", "export_onnx", "repaint"]
@@ -54,7 +55,12 @@ def export_onnx(weights: str | Path, model: str | Path) -> ModelCard:
 
 
 def build_onnx(net: TransformerNet, card: ModelCard) -> bytes:
-    """The ONNX file of a net: input `image` and output `stylized`, both uint8 N x H x W x 3, all of N, H, W free."""
+    """The ONNX file of a net: input `image` and output `stylized`, both uint8 N x H x W x 3, all of N, H, W free.
+
+    Two more inputs have defaults, so that nobody needs to give them: `strength`, float32 [1], which is 1; and, in a net
+    of S > 1 styles, `style_weights`, float32 [S], the first style alone. Weights are scaled to a sum of 1, strength is
+    clipped to [0, 1].
+    """
     graph = _Graph(net)
     dims: list[str | int] = ["N", "H", "W", 3]
     proto = helper.make_graph(
@@ -63,7 +69,8 @@ def build_onnx(net: TransformerNet, card: ModelCard) -> bytes:
         [
             helper.make_tensor_value_info(
                 "image", TensorProto.UINT8, dims, "RGB bytes, sRGB; any height and width from 16 up"
-            )
+            ),
+            *graph.inputs,
         ],
         [helper.make_tensor_value_info("stylized", TensorProto.UINT8, dims, "RGB bytes, the size of the image")],
         graph.initializers,
@@ -82,21 +89,25 @@ def build_onnx(net: TransformerNet, card: ModelCard) -> bytes:
     return data
 
 
-def repaint(net: TransformerNet, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def repaint(
+    net: TransformerNet, images: NDArray[np.uint8], style_weights: Sequence[float] | None = None, strength: float = 1.0
+) -> NDArray[np.uint8]:
     """What the exported model computes, in torch: uint8 N x H x W x 3 to the same."""
     device = next(net.parameters()).device
     with torch.no_grad():
-        stylized = net(torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float() / 255)
+        photos = torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float() / 255
+        stylized = net(photos, style_weights, strength)
     result: NDArray[np.uint8] = (stylized * 255 + 0.5).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
     return result
 
 
 def check_parity(net: TransformerNet, model: bytes) -> int:
     """Largest difference in levels between the model in onnxruntime and the net in torch, over the three
-    PARITY_SIZES."""
-    stylizer = Stylizer(model, provider="cpu")
+    PARITY_SIZES; plain, and with all styles mixed at less than full strength where the net can do that."""
+    plain = Stylizer(model, provider="cpu")
     random = np.random.default_rng(0)
     worst = 0
+    mixed = [1.0 + index for index in range(net.config.styles)]
     for n, height, width in PARITY_SIZES:
         # Waves with some noise: smooth enough to be picture-like, different in every image of the batch.
         y, x = np.mgrid[:height, :width]
@@ -104,8 +115,12 @@ def check_parity(net: TransformerNet, model: bytes) -> int:
             x[..., None] / random.uniform(3, 30, (n, 1, 1, 3)) + y[..., None] / random.uniform(3, 30, (n, 1, 1, 3))
         )
         images = np.clip(128 + 100 * waves + random.normal(0, 8, waves.shape), 0, 255).astype(np.uint8)
-        difference = stylizer(images).astype(int) - repaint(net, images).astype(int)
-        worst = max(worst, int(np.abs(difference).max()))
+        pairs = [(plain(images), repaint(net, images))]
+        if net.config.rows > 1:
+            strength = 0.5 if net.config.rows > net.config.styles else 1.0
+            pairs.append((plain.styled(mixed, strength)(images), repaint(net, images, mixed, strength)))
+        for ours, theirs in pairs:
+            worst = max(worst, int(np.abs(ours.astype(int) - theirs).max()))
     return worst
 
 
@@ -121,10 +136,12 @@ class _Graph:
         self._net = net
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
+        self.inputs: list[onnx.ValueInfoProto] = []
+        self._rows: dict[int, str] = {}
         self._constants: dict[str, str] = {}
         self._names = {module: name for name, module in net.named_modules()}
         self._emitters: dict[type[nn.Module], Callable[[Any, str], str]] = {
-            nn.Sequential: self._sequential,
+            Chain: self._chain,
             nn.Conv2d: self._conv,
             ConvNorm: self._conv_norm,
             ResidualBlock: self._residual,
@@ -136,6 +153,7 @@ class _Graph:
 
     def _write(self, net: TransformerNet) -> None:
         padding = net.config.padding
+        strength = self._mix(net) if net.config.rows > 1 else None
         shape = self.op("Shape", ["image"])
         batch, height, width = (self.op("Slice", [shape, self.ints([i]), self.ints([i + 1])]) for i in range(3))
         x = "image"
@@ -143,13 +161,15 @@ class _Graph:
         for axis, size in ((2, width), (1, height)):
             x, total = self._mirrored(x, axis, size, padding)
             padded.insert(0, total)
-        x = self.op("Cast", [self.op("Transpose", [x], perm=[0, 3, 1, 2])], to=TensorProto.FLOAT)
+        photo = x = self.op("Cast", [self.op("Transpose", [x], perm=[0, 3, 1, 2])], to=TensorProto.FLOAT)
         # Pixels stay 0 to 255 on the way in: centring rides on the dither, scaling on the first convolution's weights.
         dither = self.op("Mul", self._patterns(net.dither, self.op("Concat", padded, axis=0)))
         x = self.op("Add", [x, self.op("Add", [dither, self.floats(-127.5)])])
         for part in (net.encoder, net.body, net.decoder):
             x = self.emit(part, x)
         x = self.op("Sigmoid", [self.emit(net.head[0], x)])
+        if net.blend is not None:
+            x = self._blend(net.blend, x, photo, strength)
         x = self.op("QuantizeLinear", [x, self.floats(1 / 255), self._constant("zero", np.array(0, np.uint8))])
         # The head's channels are ordered row, column, colour of the pixels they become. Moving the last two inwards and
         # then whole rows is seventeen times faster than pixel shuffle's transposition of single bytes.
@@ -183,9 +203,10 @@ class _Graph:
         """A constant vector of int64, each written once."""
         return self._constant("int_" + "_".join(map(str, values)), np.array(values, np.int64))
 
-    def floats(self, value: float) -> str:
-        """A constant float32 scalar, each written once."""
-        return self._constant(f"float_{value:g}", np.array(value, np.float32))
+    def floats(self, value: float, shape: tuple[int, ...] = ()) -> str:
+        """A constant float32 scalar, or tensor of equal numbers, each written once."""
+        name = "_".join(["float", f"{value:g}", *map(str, shape)])
+        return self._constant(name, np.full(shape, value, np.float32))
 
     def _constant(self, name: str, value: NDArray[Any]) -> str:
         if name not in self._constants:
@@ -241,10 +262,75 @@ class _Graph:
             cut.append(self.op("Slice", [self.op("Tile", [pattern, copies]), start, end]))
         return cut
 
+    def _mix(self, net: TransformerNet) -> str:
+        """The mixture of the rows of all norms, which two inputs with defaults decide; returns the strength, [1].
+
+        All rows lie side by side in one table, so that one small product mixes them.
+        """
+        config = net.config
+        strength = self.floats(1.0, (1,))
+        if config.rows > config.styles:
+            strength = self.op("Clip", [self._optional(STRENGTH, np.ones(1)), self.floats(0.0), self.floats(1.0)])
+        weights = strength
+        if config.styles > 1:
+            first = np.eye(1, config.styles, dtype=np.float32)[0]
+            given = self._optional(STYLE_WEIGHTS, first)
+            share = self.op("Div", [given, self.op("ReduceSum", [given], keepdims=1)])
+            weights = self.op("Mul", [share, strength])
+        if config.rows > config.styles:
+            weights = self.op("Concat", [weights, self.op("Sub", [self.floats(1.0, (1,)), strength])], axis=0)
+        parts = list(style_rows(net))
+        columns = []
+        for rows in parts:
+            values = rows.detach().cpu().numpy().reshape(len(rows), -1)
+            # A Blend has no row for the photo, whose share is then 1.
+            columns.append(values if len(values) == config.rows else np.append(values, [[1]], 0).astype(np.float32))
+        mixed = self.op("MatMul", [weights, self.tensor("style_rows", np.concatenate(columns, 1))])
+        widths = self._constant("row_widths", np.array([values.shape[1] for values in columns], np.int64))
+        outputs = [f"row_{index}" for index in range(len(parts))]
+        self.nodes.append(helper.make_node("Split", [mixed, widths], outputs, name="Split_rows", axis=0))
+        self._rows = {id(rows): output for rows, output in zip(parts, outputs, strict=True)}
+        return strength
+
+    def _optional(self, name: str, default: NDArray[Any]) -> str:
+        """An input with a default, float32."""
+        self.inputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, list(default.shape)))
+        return self.tensor(name, default.astype(np.float32))
+
+    def _blend(self, module: Blend, painted: str, photo: str, strength: str | None) -> str:
+        """The photo's pixels beside what was painted, both as the head has them: 16 pixels of a cell as 48 channels.
+
+        A convolution takes the photo there, since it stays in onnxruntime's fast layout and is fused with the sum. What
+        is more than white or less than black is clipped by the conversion to bytes.
+        """
+        factor = _factor(self._net)
+        # From a pixel's row, column and colour within its cell to the channel of that order, 255 levels to 1.
+        kernel = np.eye(3 * factor**2, dtype=np.float32).reshape(-1, factor, factor, 3).transpose(0, 3, 1, 2) / 255
+        cells = self.tensor("blend.cells", kernel.astype(np.float32))
+        shape, channels = [factor, factor], self.ints([1, 3 * factor**2, 1, 1])
+        photo = self.op("Conv", [photo, cells], kernel_shape=shape, strides=shape)
+        share = self._row(module.share)
+        total = share if strength is None else self.op("Add", [share, strength])
+        if strength is None:
+            total = self.op("Add", [total, self.floats(1.0)])
+        rest = self.op("Mul", [self.op("Sub", [self.floats(1.0), total]), self.floats(0.5)])
+        photo = self.op("Mul", [photo, self.op("Expand", [share, channels])])
+        photo = self.op("Add", [photo, self.op("Expand", [rest, channels])])
+        if strength is not None:
+            painted = self.op("Mul", [painted, strength])
+        return self.op("Add", [photo, painted])
+
+    def _row(self, rows: Tensor) -> str:
+        """What the mixture makes of the rows of a module; a net of a single row has it as a constant."""
+        if id(rows) in self._rows:
+            return self._rows[id(rows)]
+        name = next(name for name, parameter in self._net.named_parameters() if parameter is rows)
+        return self.tensor(name, rows.detach().cpu().numpy().reshape(-1))
+
     def _scalar(self, vector: str) -> str:
         return self.op("Squeeze", [vector])
 
-    def _sequential(self, module: nn.Sequential, x: str) -> str:
+    def _chain(self, module: Chain, x: str) -> str:
         for part in module:
             x = self.emit(part, x)
         return x
@@ -266,7 +352,7 @@ class _Graph:
         if isinstance(norm, FrozenNorm):
             x = self._conv(module.conv, x, norm)
         else:
-            inputs = [self._conv(module.conv, x), self._parameter(norm, "weight"), self._parameter(norm, "bias")]
+            inputs = [self._conv(module.conv, x), self._row(norm.weight), self._row(norm.bias)]
             x = self.op("InstanceNormalization", inputs, epsilon=norm.eps)
         return self.op("Relu", [x]) if module.relu else x
 
@@ -274,7 +360,8 @@ class _Graph:
         return self.op("Add", [x, self.emit(module.second, self.emit(module.first, x))])
 
     def _deep(self, module: DeepBlock, x: str) -> str:
-        return self.op("Add", [x, self.emit(module.back, self.emit(module.blocks, self.emit(module.down, x)))])
+        inner = self.emit(module.back, self.emit(module.blocks, self.emit(module.down, x)))
+        return self.op("Add", [x, self.emit(module.nearest, inner)])
 
     def _upsample(self, module: Upsample, x: str) -> str:
         return self.emit(module.conv, self.emit(module.nearest, x))

@@ -27,6 +27,8 @@ class Style:
     licence: str = ""
     sha256: str = ""
     """Digest of the style image's file."""
+    name: str = ""
+    """The word by which the style is chosen in a model of several."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,11 @@ class ModelCard:
 
     def to_dict(self) -> dict[str, Any]:
         """The card as plain JSON values."""
-        return asdict(replace(self, styles=tuple(self.styles)))
+        values = asdict(replace(self, styles=tuple(self.styles)))
+        for style in values["styles"]:
+            if not style["name"]:  # faststyle 0.1 reads cards of styles without one
+                del style["name"]
+        return values
 
     def to_json(self) -> str:
         """The card as indented JSON text: the sidecar that lies beside a model."""

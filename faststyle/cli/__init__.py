@@ -23,6 +23,7 @@ __all__ = ["COMMANDS", "main"]
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "stylize": ("faststyle.cli.stylize", "Repaint photos with a model."),
+    "sheet": ("faststyle.cli.sheet", "Repaint a photo in every style there is, on one sheet."),
     "train": ("faststyle.cli.train", "Learn a painting from a folder of photos."),
     "dream": ("faststyle.cli.dream", "Let a network's layers see things in a photo: DeepDream."),
     "gatys": ("faststyle.cli.gatys", "Paint one photo by optimising its pixels: minutes a picture, no training."),

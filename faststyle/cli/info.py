@@ -43,7 +43,11 @@ def run(options: Options) -> int:
 
 
 def _rows(card: ModelCard) -> list[tuple[str, str]]:
-    styles = [", ".join(filter(None, (style.title, style.artist, style.year, style.licence))) for style in card.styles]
+    styles = [
+        (f"{style.name}: " if style.name else "")
+        + ", ".join(filter(None, (style.title, style.artist, style.year, style.licence)))
+        for style in card.styles
+    ]
     rows = [
         ("name", card.name),
         *(("style", style) for style in styles),

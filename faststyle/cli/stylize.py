@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
@@ -16,6 +16,8 @@ from faststyle.cli.steps import make_folder
 from faststyle.errors import FaststyleError, ImageError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from faststyle.images import Picture
     from faststyle.runtime.stylizer import Stylizer
 
@@ -31,8 +33,20 @@ class Options:
 
     photos: Annotated[Positional[tuple[str, ...]], arg(metavar="PHOTO...", help_behavior_hint="(required)")]
     """Photos, folders (searched with their subfolders), or - for standard input."""
-    model: Annotated[str, arg(aliases=("-m",), metavar="NAME|PATH")]
+    model: Annotated[str, arg(aliases=("-m",), metavar="NAME|PATH")] = "gallery"
     """A model by its name in checkpoints, or the path of an .onnx file."""
+    style: Annotated[
+        str | None, arg(aliases=("-s",), metavar="NAME[:W],...", help_behavior_hint="(default: the model's first)")
+    ] = None
+    """Which of the model's styles, or several to mix with their weights: starry:0.6,wave:0.4. `faststyle models` lists
+    them."""
+    strength: Annotated[float | None, arg(metavar="0-1", help_behavior_hint="(default: 1)")] = None
+    """How much style: 0 is the photo itself."""
+    keep_colors: Annotated[
+        Literal["luminance", "histogram"] | None, arg(help_behavior_hint="(default: the painting's)")
+    ] = None
+    """Keep the photo's colours: take only the luminance from the result, or give the result the photo's mean colour and
+    contrasts."""
     output: Annotated[
         str | None,
         arg(aliases=("-o",), metavar="FILE|DIR|-", help_behavior_hint="(default: NAME-MODEL beside the photo)"),
@@ -54,6 +68,8 @@ class Options:
     def __post_init__(self) -> None:
         if not self.photos:
             raise ValueError("name at least one photo, a folder of photos, or - for standard input")
+        if self.strength is not None and not 0 <= self.strength <= 1:
+            raise ValueError(f"--strength must lie between 0 and 1, not {self.strength}")
         if self.size is not None and self.size < 1:
             raise ValueError(f"--size must be at least 1, not {self.size}")
         if not 1 <= self.quality <= 100:
@@ -68,11 +84,13 @@ def run(options: Options) -> int:
     from faststyle.runtime.stylizer import Stylizer
 
     model = find_model(options.model)
-    jobs = plan(options.photos, options.output, model.stem)
+    jobs = plan(options.photos, options.output, _label(model, options.style))
     stylizer = Stylizer(model, provider=options.provider, threads=options.threads)
+    if options.style is not None or options.strength is not None:
+        stylizer = stylizer.styled(options.style, options.strength)
     if len(jobs) == 1:
         (job,) = jobs
-        _write(job, stylizer(_read(job, options)), options)
+        _write(job, _repaint(_read(job, options), stylizer, options), options)
         if job.target is not None:
             print(job.target, flush=True)
         return 0
@@ -115,7 +133,7 @@ def _repaint_all(jobs: list[Job], stylizer: Stylizer, options: Options) -> list[
                 if done + 1 < len(jobs):
                     reading = reader.submit(_read, jobs[done + 1], options)
                 try:
-                    result = stylizer(photo.result())
+                    result = _repaint(photo.result(), stylizer, options)
                 except FaststyleError as error:
                     fail(job, error)
                     continue
@@ -129,6 +147,25 @@ def _repaint_all(jobs: list[Job], stylizer: Stylizer, options: Options) -> list[
             with lock:
                 line.clear()
     return failed
+
+
+def _label(model: Path, style: str | None) -> str:
+    """What a result is called after: its styles, or the model."""
+    from faststyle.runtime.mixing import parse_mixture
+
+    return model.stem if style is None else "-".join(parse_mixture(style))
+
+
+def _repaint(photo: Picture, stylizer: Stylizer, options: Options) -> Picture:
+    """A photo repainted, and its colours kept if asked."""
+    result = stylizer(photo)
+    if options.keep_colors is None:
+        return result
+    from faststyle.colors import keep_chrominance, luminance, match_colors
+
+    if options.keep_colors == "histogram":
+        return replace(result, rgb=match_colors(result.rgb, photo.rgb))
+    return replace(result, rgb=keep_chrominance(luminance(result.rgb), photo.rgb))
 
 
 def _read(job: Job, options: Options) -> Picture:

@@ -21,14 +21,14 @@ __all__ = ["Options", "run"]
 
 @dataclass(frozen=True)
 class Options(TrainConfig):
-    """Learn a painting from a folder of photos; writes NAME.onnx, its weights and its card, and prints the model's
-    path.
+    """Learn a painting from a folder of photos, or several at once; writes NAME.onnx, its weights and its card, and
+    prints the model's path.
 
     Ctrl-C stops after the step at hand and exports what was learned; --resume goes on from the last checkpoint.
     """
 
-    style: Annotated[Positional[str], arg(metavar="PAINTING")]
-    """The painting: an image file."""
+    style: Annotated[Positional[tuple[str, ...]], arg(metavar="PAINTING...", help_behavior_hint="(required)")]
+    """The painting: an image file. Several become the styles of one model."""
     data: Annotated[str, arg(metavar="DIR")]
     """Folder of photos, searched recursively."""
     config: Annotated[str | None, arg(metavar="FILE")] = None

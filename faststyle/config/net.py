@@ -26,6 +26,8 @@ class NetConfig:
     """Levels (of 255) of fixed noise added to the input: strokes grow from it where a photo is perfectly flat."""
     norm: Literal["instance", "frozen"] = "instance"
     """instance: statistics of the picture at hand; frozen: constants, measured on photos and trained on with."""
+    styles: int = 1
+    """Styles that the net holds, each a row of scales and shifts in every norm."""
 
     def __post_init__(self) -> None:
         families = ("lowres", "johnson")
@@ -35,6 +37,8 @@ class NetConfig:
             f"a net takes three channel counts of at least 1, not {self.channels}",
         )
         require(self.norm in ("instance", "frozen"), f"norm {self.norm!r} is unknown: take instance or frozen")
+        require(self.styles >= 1, f"a net holds at least one style, not {self.styles}")
+        require(self.norm == "instance" or self.styles == 1, "a frozen net holds one style only")
         require(self.blocks >= 0, f"blocks must be 0 or more, not {self.blocks}")
         require(self.dither >= 0, f"dither must be 0 or more, not {self.dither}")
         require(
@@ -48,6 +52,11 @@ class NetConfig:
         if self.norm == "instance":
             del values["norm"]
         return values
+
+    @property
+    def rows(self) -> int:
+        """Rows of each norm: the styles' and, where the net has a strength, that of the photo."""
+        return self.styles + (self.family == "lowres" and self.norm == "instance")
 
     @property
     def stride(self) -> int:

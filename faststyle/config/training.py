@@ -117,17 +117,20 @@ class TrainerConfig:
 class TrainConfig:
     """Everything that one training run depends on."""
 
-    style: str
-    """The painting: an image file."""
+    style: tuple[str, ...]
+    """The painting: an image file. Several become the styles of one model."""
     data: str
     """Folder of photos, searched recursively."""
     name: str = ""
-    """Name of the style and of the files written; the painting's file name by default."""
-    net: str = "quality"
+    """Name of the style and of the files written; the painting's file name by default. Several paintings need one."""
+    net: str = "fast"
     """Shape of the network: nano, fast, quality, johnson. It decides the speed of the model, hardly that of
     training."""
     init: str | None = None
-    """Weights to start from: a .safetensors file, or the name of a style in checkpoints."""
+    """Weights to start from: a .safetensors file, or the name of a style in checkpoints. By default the base of the
+    chosen --net, where there is one."""
+    from_scratch: bool = False
+    """Start from random weights: an hour instead of minutes."""
     frozen: bool = False
     """Make the norms constants, measured on the photos, and train on with those: the fastest graph everywhere, of plain
     convolutions. Needs --init."""
@@ -139,14 +142,14 @@ class TrainConfig:
     """Folder for checkpoints and TensorBoard logs, one subfolder per name."""
     resume: bool = False
     """Continue the run of this name from its last checkpoint."""
-    title: str = ""
-    """Title of the painting, for the card."""
-    artist: str = ""
-    """Who painted it, for the card."""
-    year: str = ""
-    """When, for the card."""
-    licence: str = ""
-    """Licence of the painting, for the card."""
+    title: tuple[str, ...] = ()
+    """Title of the painting, for the card; one for each painting."""
+    artist: tuple[str, ...] = ()
+    """Who painted it, for the card; one for each painting."""
+    year: tuple[str, ...] = ()
+    """When, for the card; one for each painting."""
+    licence: tuple[str, ...] = ()
+    """Licence of the painting, for the card; one for each painting."""
     loss_weights: str | None = None
     """File with the loss network's weights; found or fetched by default."""
     checkpoint_every: int = 200
@@ -159,6 +162,13 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         require(not set(self.name) & set("/\\"), f"--name {self.name!r} is a path: name the folder with --out instead")
+        require(bool(self.style), "name at least one painting")
+        require(len(self.style) == 1 or bool(self.name), "several paintings need a --name for their model")
+        for flag in ("title", "artist", "year", "licence"):
+            given = len(getattr(self, flag))
+            require(given in (0, len(self.style)), f"--{flag} is given {given} times for {len(self.style)} paintings")
+        require(not (self.init and self.from_scratch), "--from-scratch and --init exclude each other")
+        require(not self.frozen or len(self.style) == 1, "--frozen takes one painting: a frozen net holds one style")
         require(not self.frozen or self.init is not None, "--frozen needs trained weights: name them with --init")
         require(self.checkpoint_every >= 1, f"--checkpoint-every must be at least 1, not {self.checkpoint_every}")
         require(self.val_every >= 1, f"--val-every must be at least 1, not {self.val_every}")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch import Tensor
 
 from faststyle.config import NetConfig
 from faststyle.errors import FaststyleError, ModelError
@@ -49,16 +50,20 @@ def load_net(path: str | Path) -> tuple[TransformerNet, ModelCard]:
         raise ModelError(f"{path} carries no model card: name a .safetensors file that faststyle train wrote")
     if newer := sorted(set(card.net) - {item.name for item in fields(NetConfig)}):
         raise ModelError(f"{path} holds a net of a newer faststyle, with {', '.join(newer)}: update faststyle")
-    channels = card.net.get("channels")
-    if card.net.get("family") == "lowres" and isinstance(channels, list) and len(channels) == 2:
+    if card.net.get("family") == "lowres" and card.net.get("norm") != "frozen" and "blend.share" not in tensors:
         raise ModelError(
             f"{path} holds a net of faststyle 0.1: its .onnx works as before, but to go on from it train it anew"
         )
     try:
         settings = dict(card.net, channels=tuple(card.net["channels"]))
         net = TransformerNet(NetConfig(**settings))
-        net.load_state_dict(tensors)
+        net.load_state_dict(_rows(tensors) if net.config.norm == "instance" else tensors)
     except (FaststyleError, KeyError, TypeError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise ModelError(f"{path} does not hold the network that its card describes ({reason})") from None
     return net, replace(card, halo=net.config.reach)
+
+
+def _rows(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a net of version 0.1, whose norms had one style, as rows."""
+    return {name: value[None] if ".norm." in name and value.ndim == 1 else value for name, value in tensors.items()}

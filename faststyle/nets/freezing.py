@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from faststyle.nets.layers import ConvNorm, FrozenNorm
+from faststyle.nets.layers import ConvNorm, FrozenNorm, StyleNorm
 from faststyle.nets.transformer import TransformerNet
 
 __all__ = ["freeze"]
 
 
 def freeze(net: TransformerNet, photos: Iterable[Tensor]) -> TransformerNet:
-    """A copy of a net with instance norms, whose norms have the statistics of all the photos together instead.
+    """A copy of a net of one style, whose norms have the statistics of all the photos together, at full strength.
 
     Photos are 1 x 3 x H x W in [0, 1], each of the same weight whatever its size. On a single photo both nets agree; on
     several the copy no longer evens out their contrasts, so it wants some training.
@@ -39,7 +39,11 @@ def freeze(net: TransformerNet, photos: Iterable[Tensor]) -> TransformerNet:
     for hook in hooks:
         hook.remove()
     frozen = TransformerNet(replace(net.config, norm="frozen"))
-    frozen.load_state_dict(net.state_dict(), strict=False)  # all but the new statistics
+    tensors = net.state_dict()
+    for name, norm in norms.items():
+        assert isinstance(norm, StyleNorm)
+        tensors |= {f"{name}.norm.weight": norm.weight[0], f"{name}.norm.bias": norm.bias[0]}
+    frozen.load_state_dict(tensors, strict=False)  # all but the new statistics
     for name, module in frozen.named_modules():
         if isinstance(module, ConvNorm) and isinstance(module.norm, FrozenNorm):
             mean = torch.stack(means[name]).mean(0)

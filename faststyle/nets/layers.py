@@ -7,7 +7,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["ConvNorm", "DeepBlock", "Dither", "FrozenNorm", "ResidualBlock", "Upsample", "reflect_pad"]
+__all__ = [
+    "Blend",
+    "Chain",
+    "ConvNorm",
+    "DeepBlock",
+    "Dither",
+    "FrozenNorm",
+    "ResidualBlock",
+    "StyleNorm",
+    "Upsample",
+    "reflect_pad",
+]
 
 
 def reflect_pad(x: Tensor, padding: int, multiple: int) -> Tensor:
@@ -61,8 +72,26 @@ def _repeat(pattern: Tensor, height: int, width: int) -> Tensor:
     return pattern[rows][:, columns]
 
 
+class StyleNorm(nn.Module):
+    """Conditional instance norm (Dumoulin et al. 2017, equation 5): each row is a style's scales and shifts.
+
+    (x - mean) / sqrt(variance + eps) * scale + shift, statistics taken from each channel of each picture; N x C x H x W
+    to the same. `mixture`, N x rows or 1 x rows, says how much of each row goes into a picture's scale and shift.
+    """
+
+    def __init__(self, channels: int, rows: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(rows, channels))
+        self.bias = nn.Parameter(torch.zeros(rows, channels))
+
+    def forward(self, x: Tensor, mixture: Tensor) -> Tensor:
+        scale, shift = ((mixture @ rows)[:, :, None, None] for rows in (self.weight, self.bias))
+        return torch.addcmul(shift, F.instance_norm(x, eps=self.eps), scale)
+
+
 class FrozenNorm(nn.Module):
-    """An instance norm whose statistics no longer come from the picture: an affine map of every channel.
+    """A StyleNorm of one style whose statistics no longer come from the picture: an affine map of every channel.
 
     (x - mean) / sqrt(variance + eps) * weight + bias, N x C x H x W to the same. `mean` and `variance` are constants
     that `nets.freezing` measures, `weight` and `bias` are learned on. Unlike a batch norm it has no other mode.
@@ -83,39 +112,50 @@ class FrozenNorm(nn.Module):
         scale = self.weight * torch.rsqrt(self.variance + self.eps)
         return scale, self.bias - self.mean * scale
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mixture: Tensor | None = None) -> Tensor:
         scale, shift = self.affine()
         return x * scale[:, None, None] + shift[:, None, None]
 
 
+class Chain(nn.Sequential):
+    """Modules one after the other, each of which is told the mixture of styles."""
+
+    def forward(self, x: Tensor, mixture: Tensor) -> Tensor:
+        for part in self:
+            x = part(x, mixture)
+        return x
+
+
 class ConvNorm(nn.Module):
-    """Convolution, zero padded to keep the size at stride 1, then instance norm and, if asked, ReLU.
+    """Convolution, zero padded to keep the size at stride 1, then conditional instance norm and, if asked, ReLU.
 
     The convolution has no bias: the norm would take it away again. Shapes: N x in x H x W to N x out x H/stride x
     W/stride.
     """
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, *, stride: int = 1, relu: bool = True) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, *, stride: int = 1, relu: bool = True, rows: int = 1
+    ) -> None:
         super().__init__()
         self.conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
-        self.norm: nn.InstanceNorm2d | FrozenNorm = nn.InstanceNorm2d(outputs, affine=True)
+        self.norm: StyleNorm | FrozenNorm = StyleNorm(outputs, rows)
         self.relu = relu
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.norm(self.conv(x))
+    def forward(self, x: Tensor, mixture: Tensor) -> Tensor:
+        x = self.norm(self.conv(x), mixture)
         return F.relu(x) if self.relu else x
 
 
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions around a shortcut, without a ReLU after the sum (Johnson et al. 2016, supplement)."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, *, rows: int = 1) -> None:
         super().__init__()
-        self.first = ConvNorm(channels, channels, 3)
-        self.second = ConvNorm(channels, channels, 3, relu=False)
+        self.first = ConvNorm(channels, channels, 3, rows=rows)
+        self.second = ConvNorm(channels, channels, 3, relu=False, rows=rows)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.add(x, self.second(self.first(x)))
+    def forward(self, x: Tensor, mixture: Tensor) -> Tensor:
+        return torch.add(x, self.second(self.first(x, mixture), mixture))
 
 
 class DeepBlock(nn.Module):
@@ -125,15 +165,17 @@ class DeepBlock(nn.Module):
     N x channels x H x W to the same, H and W even.
     """
 
-    def __init__(self, channels: int, inner: int, blocks: int) -> None:
+    def __init__(self, channels: int, inner: int, blocks: int, *, rows: int = 1) -> None:
         super().__init__()
-        self.down = ConvNorm(channels, inner, 3, stride=2)
-        self.blocks = nn.Sequential(*(ResidualBlock(inner) for _ in range(blocks)))
+        self.down = ConvNorm(channels, inner, 3, stride=2, rows=rows)
+        self.blocks = Chain(*(ResidualBlock(inner, rows=rows) for _ in range(blocks)))
         # Before the enlargement a 3x3 costs a quarter and sees twice as far; the convolutions that follow smooth it.
-        self.back = nn.Sequential(ConvNorm(inner, channels, 3, relu=False), nn.Upsample(scale_factor=2.0))
+        self.back = ConvNorm(inner, channels, 3, relu=False, rows=rows)
+        self.nearest = nn.Upsample(scale_factor=2.0)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.add(x, self.back(self.blocks(self.down(x))))
+    def forward(self, x: Tensor, mixture: Tensor) -> Tensor:
+        inner = self.back(self.blocks(self.down(x, mixture), mixture), mixture)
+        return torch.add(x, self.nearest(inner))
 
 
 class Upsample(nn.Module):
@@ -142,11 +184,31 @@ class Upsample(nn.Module):
     The scale factor is a constant on purpose: onnxruntime keeps its fast layout through it.
     """
 
-    def __init__(self, inputs: int, outputs: int, *, relu: bool = True) -> None:
+    def __init__(self, inputs: int, outputs: int, *, relu: bool = True, rows: int = 1) -> None:
         super().__init__()
         self.nearest = nn.Upsample(scale_factor=2.0)
-        self.conv = ConvNorm(inputs, outputs, 3, relu=relu)
+        self.conv = ConvNorm(inputs, outputs, 3, relu=relu, rows=rows)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.conv(self.nearest(x))
+    def forward(self, x: Tensor, mixture: Tensor) -> Tensor:
+        x = self.conv(self.nearest(x), mixture)
         return x
+
+
+class Blend(nn.Module):
+    """Joins the photo and what was painted over it, both N x 3 x H x W in [0, 1], to the same.
+
+    0.5 + strength * (painted - 0.5) + share * (photo - 0.5), clipped. `mixture`, N x rows or 1 x rows, holds the
+    weights of the styles first; their sum is the strength, and what is missing from 1 belongs to the photo. So strength
+    0 is the photo itself, whatever was learned. Each style also learns a share of the photo that shines through.
+    """
+
+    def __init__(self, styles: int) -> None:
+        super().__init__()
+        self.share = nn.Parameter(torch.zeros(styles))
+
+    def forward(self, painted: Tensor, photo: Tensor, mixture: Tensor) -> Tensor:
+        styles = mixture[:, : len(self.share)]
+        strength = styles.sum(1)
+        share = styles @ self.share + 1 - strength
+        strength, share = strength[:, None, None, None], share[:, None, None, None]
+        return (0.5 + strength * (painted - 0.5) + share * (photo - 0.5)).clamp(0, 1)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from faststyle.config import NetConfig
 from faststyle.nets.layers import (
+    Blend,
+    Chain,
     ConvNorm,
     DeepBlock,
     Dither,
@@ -31,6 +36,10 @@ class TransformerNet(nn.Module):
     - `johnson` (a, b, c): the network of Johnson et al. 2016 with instance norm (Ulyanov et al. 2016) and nearest
       upsampling: 9x9 ends at full resolution, residual blocks at a quarter.
 
+    One net holds several styles: every norm has a row of scales and shifts for each, all else is shared (Dumoulin et
+    al. 2017). `lowres` has one more row, which stands for the photo: the weaker the strength, the more of it enters the
+    norms, and the more of the photo shines through.
+
     The picture is mirrored outwards once, by `padding` pixels, and cropped at the end; the convolutions inside pad with
     zeros. Johnson et al. mirror the input by 40 and use unpadded residual blocks.
     """
@@ -38,37 +47,54 @@ class TransformerNet(nn.Module):
     def __init__(self, config: NetConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or NetConfig()
-        channels = config.channels
+        (a, b, c), rows = config.channels, config.rows
+        self.blend: Blend | None = None
         if config.family == "lowres":
-            self.encoder = nn.Sequential(
-                ConvNorm(3, channels[0], 5, stride=2), ConvNorm(channels[0], channels[1], 3, stride=2)
-            )
-            self.decoder = nn.Sequential()
-            self.head = nn.Sequential(nn.Conv2d(channels[1], 48, 3, padding=1), nn.PixelShuffle(4))
-            self.body = nn.Sequential(DeepBlock(channels[1], channels[2], config.blocks), ResidualBlock(channels[1]))
+            self.encoder = Chain(ConvNorm(3, a, 5, stride=2, rows=rows), ConvNorm(a, b, 3, stride=2, rows=rows))
+            self.decoder = Chain()
+            self.head = nn.Sequential(nn.Conv2d(b, 48, 3, padding=1), nn.PixelShuffle(4))
+            self.body = Chain(DeepBlock(b, c, config.blocks, rows=rows), ResidualBlock(b, rows=rows))
+            self.blend = Blend(config.styles)
         else:
-            self.encoder = nn.Sequential(
-                ConvNorm(3, channels[0], 9),
-                ConvNorm(channels[0], channels[1], 3, stride=2),
-                ConvNorm(channels[1], channels[2], 3, stride=2),
+            self.encoder = Chain(
+                ConvNorm(3, a, 9, rows=rows),
+                ConvNorm(a, b, 3, stride=2, rows=rows),
+                ConvNorm(b, c, 3, stride=2, rows=rows),
             )
-            self.decoder = nn.Sequential(Upsample(channels[2], channels[1]), Upsample(channels[1], channels[0]))
-            self.head = nn.Sequential(nn.Conv2d(channels[0], 3, 9, padding=4))
-            self.body = nn.Sequential(*(ResidualBlock(channels[2]) for _ in range(config.blocks)))
+            self.decoder = Chain(Upsample(c, b, rows=rows), Upsample(b, a, rows=rows))
+            self.head = nn.Sequential(nn.Conv2d(a, 3, 9, padding=4))
+            self.body = Chain(*(ResidualBlock(c, rows=rows) for _ in range(config.blocks)))
         if config.norm == "frozen":
             for module in self.modules():
                 if isinstance(module, ConvNorm):
                     module.norm = FrozenNorm(module.conv.out_channels)
         self.dither = Dither(config.dither)
 
-    def forward(self, image: Tensor) -> Tensor:
+    def forward(
+        self, image: Tensor, style_weights: Tensor | Sequence[float] | None = None, strength: float = 1.0
+    ) -> Tensor:
+        """`style_weights` has one number for each style, which are scaled to a sum of 1; by default the first style.
+        `strength` in [0, 1] is 1 where the net has no row for the photo."""
         height, width = image.shape[2:]
-        stylized = self.paint(reflect_pad(image, self.config.padding, self.config.stride))
+        padded = reflect_pad(image, self.config.padding, self.config.stride)
+        stylized = self.paint(padded, self.mixture(style_weights, strength))
         pad = self.config.padding
         return stylized[:, :, pad : pad + height, pad : pad + width]
 
-    def paint(self, padded: Tensor) -> Tensor:
+    def mixture(self, style_weights: Tensor | Sequence[float] | None = None, strength: float = 1.0) -> Tensor:
+        """How much of each row of the norms goes into a picture: 1 x rows, the styles first."""
+        head = self.head[0].weight
+        if style_weights is None:
+            style_weights = [1.0] + [0.0] * (self.config.styles - 1)
+        weights = torch.as_tensor(style_weights, dtype=head.dtype, device=head.device)
+        weights = strength * weights / weights.sum()
+        if self.config.rows > self.config.styles:
+            weights = torch.cat([weights, 1 - weights.sum(0, keepdim=True)])
+        return weights[None]
+
+    def paint(self, padded: Tensor, mixture: Tensor) -> Tensor:
         """Repaint a picture that is already padded: N x 3 x H x W in [0, 1], H and W multiples of the stride."""
         # Centred input keeps the zeros of the inner padding at mid-grey; the sigmoid bounds the output by construction.
-        x = self.encoder(self.dither(padded - 0.5))
-        return F.sigmoid(self.head(self.decoder(self.body(x))))
+        x = self.encoder(self.dither(padded - 0.5), mixture)
+        painted = F.sigmoid(self.head(self.decoder(self.body(x, mixture), mixture)))
+        return painted if self.blend is None else self.blend(painted, padded, mixture)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,10 +53,22 @@ class ContractNetwork:
         self._model = source if isinstance(source, bytes) else source.read_bytes() if halo else b""
         self._measuring: InferenceSession | None = None
         self._static: FoldedNetwork | None = None
+        self._options: Mapping[str, NDArray[np.float32]] = {}
+
+    @property
+    def offered(self) -> set[str]:
+        """Names of the optional inputs."""
+        return {value.name for value in self._session.get_overridable_initializers()}
+
+    def styled(self, options: Mapping[str, NDArray[np.float32]]) -> ContractNetwork:
+        """The same network with values of optional inputs."""
+        styled = copy.copy(self)
+        styled._options = {**self._options, **options}
+        return styled
 
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         if not self.halo or not self._large or pixels.shape[1] * pixels.shape[2] <= FOLD_FROM:
-            return _run(self._session, pixels)
+            return _run(self._session, pixels, self._options)
         return np.concatenate([self._large_photo(photo) for photo in pixels])
 
     def _large_photo(self, photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -64,7 +77,7 @@ class ContractNetwork:
             network = self.folded(photo)
         except Exception as error:  # onnxruntime's exceptions share no base class
             _log.warning("a large photo is repainted in one piece, since folding failed (%s)", gist(error))
-            return _run(self._session, photo[None])
+            return _run(self._session, photo[None], self._options)
         return network(photo[None])
 
     def folded(self, photo: NDArray[np.uint8]) -> FoldedNetwork:
@@ -75,8 +88,8 @@ class ContractNetwork:
             return self._static
         if self._measuring is None:
             self._measuring = self._load(measuring_model(self._model))
-        statistics = measure(self._measuring, fit_pixels(photo, STATISTICS))
-        return FoldedNetwork(self._load(fold_model(self._model, statistics)), self.halo)
+        statistics = measure(self._measuring, fit_pixels(photo, STATISTICS), self._options)
+        return FoldedNetwork(self._load(fold_model(self._model, statistics, self._options)), self.halo)
 
 
 class FoldedNetwork:
@@ -99,7 +112,7 @@ class FoldedNetwork:
             painted = _run(
                 self._session,
                 pixels[:, tile.rows, tile.columns],
-                **({ORIGIN: origin} if self._takes_origin else {}),
+                {ORIGIN: origin} if self._takes_origin else {},
             )
             top, left = tile.inner_rows.start - tile.rows.start, tile.inner_columns.start - tile.columns.start
             inner = result[:, tile.inner_rows, tile.inner_columns]
@@ -132,6 +145,8 @@ def _spans(length: int, halo: int) -> Iterator[tuple[slice, slice]]:
         yield slice(max(0, start - before), min(end + halo, length)), slice(start, end)
 
 
-def _run(session: InferenceSession, pixels: NDArray[np.uint8], **others: NDArray[np.int64]) -> NDArray[np.uint8]:
-    result: NDArray[np.uint8] = session.run(None, {"image": np.ascontiguousarray(pixels), **others})[0]
+def _run(
+    session: InferenceSession, pixels: NDArray[np.uint8], options: Mapping[str, NDArray[Any]] | None = None
+) -> NDArray[np.uint8]:
+    result: NDArray[np.uint8] = session.run(None, {"image": np.ascontiguousarray(pixels), **(options or {})})[0]
     return result

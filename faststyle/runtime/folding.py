@@ -12,7 +12,7 @@ So a node becomes another one by appending a field to it. Field numbers are thos
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
-__all__ = ["ORIGIN", "Statistics", "fold_model", "has_norms", "measure", "measuring_model"]
+__all__ = ["ORIGIN", "STRENGTH", "STYLE_WEIGHTS", "Statistics", "fold_model", "has_norms", "measure", "measuring_model"]
 
 _GRAPH = 7
 """ModelProto.graph"""
@@ -40,6 +40,8 @@ _NORM = b"InstanceNormalization"
 ORIGIN = "origin"
 """Constant of a model that becomes an optional input of the folded one: where the picture's upper left corner lies in
 a larger picture, int64 row and column. Patterns that do not depend on the picture's pixels begin there."""
+STRENGTH, STYLE_WEIGHTS = "strength", "style_weights"
+"""Optional inputs of a model, which folding makes constants: how much style, and how much of each style."""
 
 
 @dataclass(frozen=True)
@@ -69,10 +71,15 @@ def measuring_model(model: bytes) -> bytes:
     return rest + _field(_GRAPH, graph + added)
 
 
-def measure(session: InferenceSession, photo: NDArray[np.uint8]) -> Statistics:
-    """The statistics of a photo, uint8 H x W x 3; the session runs a `measuring_model`."""
+def measure(
+    session: InferenceSession, photo: NDArray[np.uint8], options: Mapping[str, NDArray[np.float32]] | None = None
+) -> Statistics:
+    """The statistics of a photo, uint8 H x W x 3; the session runs a `measuring_model`.
+
+    `options` are values of optional inputs.
+    """
     names = [output.name for output in session.get_outputs() if output.name.startswith(_PREFIX)]
-    results = session.run(names, {"image": np.ascontiguousarray(photo[None])})
+    results = session.run(names, {"image": np.ascontiguousarray(photo[None]), **(options or {})})
     channels = [value.reshape(-1).astype(np.float64) for value in results]
     means, squares = channels[::2], channels[1::2]
     variances = [np.maximum(square - mean**2, 0) for mean, square in zip(means, squares, strict=True)]
@@ -81,12 +88,14 @@ def measure(session: InferenceSession, photo: NDArray[np.uint8]) -> Statistics:
     )
 
 
-def fold_model(model: bytes, statistics: Statistics) -> bytes:
+def fold_model(model: bytes, statistics: Statistics, options: Mapping[str, NDArray[np.float32]] | None = None) -> bytes:
     """The model with every instance norm replaced by a batch norm of these statistics, which onnxruntime folds away.
 
-    It takes ORIGIN, where the model has it, as a second input with a default.
+    STRENGTH and STYLE_WEIGHTS are no inputs any more but constants: the values in `options`, or else their defaults. It
+    takes ORIGIN, where the model has it, as a second input with a default.
     """
     graph, rest = _graph(model)
+    fixed = {name.encode(): value for name, value in (options or {}).items()}
     folded, origin = bytearray(), b""
     index = 0
     for number, value, raw in _fields(graph):
@@ -97,6 +106,11 @@ def fold_model(model: bytes, statistics: Statistics) -> bytes:
             folded += _field(_NODES, value + inputs + _field(_NODE_KIND, b"BatchNormalization"))
             folded += _tensor(mean, statistics.means[index]) + _tensor(variance, statistics.variances[index])
             index += 1
+            continue
+        if number == _INPUTS and _name(value, 1) in (STRENGTH.encode(), STYLE_WEIGHTS.encode()):
+            continue
+        if number == _INITIALIZERS and (name := _name(value)) in fixed:
+            folded += _tensor(name, fixed[name])
             continue
         if number == _INITIALIZERS and _name(value) == ORIGIN.encode():
             # An initializer that is an input as well is the input's default.
@@ -127,8 +141,9 @@ def _kind(node: bytes) -> bytes:
     return [value for number, value, _ in _fields(node) if number == _NODE_KIND][-1]
 
 
-def _name(tensor: bytes) -> bytes:
-    return next((value for number, value, _ in _fields(tensor) if number == _NAME), b"")
+def _name(message: bytes, field: int = _NAME) -> bytes:
+    """The name of a tensor, or of whatever has it in another field."""
+    return next((value for number, value, _ in _fields(message) if number == field), b"")
 
 
 def _node(kind: str, inputs: list[bytes], output: bytes) -> bytes:

@@ -18,6 +18,7 @@ from faststyle.errors import FaststyleError, ImageError, ModelError
 from faststyle.images import Picture, encode_image, picture_from_pil, read_image
 from faststyle.modelcard import ModelCard
 from faststyle.runtime.folded import ContractNetwork
+from faststyle.runtime.mixing import Mixture, model_options, style_names
 from faststyle.runtime.networks import network_for, signature
 from faststyle.runtime.session import Provider, gist, open_session
 
@@ -116,6 +117,29 @@ class Stylizer:
         except Exception as error:  # onnxruntime's exceptions share no base class
             raise ModelError(f"{self._name} cannot be folded ({gist(error)}): export it again") from None
         return folded
+
+    @property
+    def styles(self) -> list[str]:
+        """Names of the styles that the model holds; none for one that faststyle did not export."""
+        return style_names(self.card)
+
+    def styled(self, style: Mixture | None = None, strength: float | None = None) -> Stylizer:
+        """A stylizer for another of the model's styles, or a mixture, and for a strength from 0, the photo, to 1.
+
+        `style` is a name, "wave"; names with weights, "starry:0.6,wave:0.4" or a mapping; or a weight for each style.
+        Weights are scaled to a sum of 1. What is None stays as it is. It shares the model with this one, which keeps
+        its own style. Fold afterwards: a folded stylizer becomes a plain one. Raises ModelError for a style or a
+        strength that the model does not offer, ConfigError for values that do not hold.
+
+            wave = Stylizer("gallery").styled("wave", strength=0.7)
+        """
+        plain = self._plain
+        offered = plain.offered if isinstance(plain, ContractNetwork) else set()
+        options = model_options(offered, self.card, style, strength, self._name)
+        styled = copy.copy(self)
+        if options and isinstance(plain, ContractNetwork):
+            styled._plain = styled._network = plain.styled(options)
+        return styled
 
     def _picture(self, picture: Picture) -> Picture:
         return replace(picture, rgb=self._run(picture.rgb[None], picture.name)[0])

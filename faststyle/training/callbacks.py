@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,16 +90,17 @@ class StopOnTime(pl.Callback):
 
 
 class Board(pl.Callback):
-    """TensorBoard: loss terms, learning rate and images/s; the style image once; a grid of photo | stylized at
-    validations."""
+    """TensorBoard: loss terms, learning rate and images/s; the style images once; a grid of photo | stylized at
+    validations, the styles in turn."""
 
-    def __init__(self, style_image: Tensor) -> None:
-        self._style = style_image
+    def __init__(self, style_images: Sequence[Tensor]) -> None:
+        self._styles = style_images
         self._rate = _Rate()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if (board := _board(trainer)) is not None:
-            board.add_image("style", self._style[0], 0)
+            for number, image in enumerate(self._styles):
+                board.add_image("style" if len(self._styles) == 1 else f"style {number}", image[0], 0)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Tensor, batch_idx: int
@@ -121,7 +122,8 @@ class Board(pl.Callback):
         shown = trainer.datamodule.validation  # type: ignore[attr-defined]
         photos = default_collate([shown[index] for index in range(min(GRID, len(shown)))]).to(pl_module.device) / 255
         with torch.no_grad():
-            rows = torch.cat([photos, pl_module(photos)], dim=3)
+            painted = [pl_module(photo[None], place % len(self._styles)) for place, photo in enumerate(photos)]
+            rows = torch.cat([photos, torch.cat(painted)], dim=3)
         board.add_image("photo | stylized", torch.cat(list(rows), dim=1), trainer.global_step)
 
 

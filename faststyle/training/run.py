@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
 import io
 import logging
 import signal
@@ -12,7 +10,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,24 +21,20 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
-from torch import Tensor
 
 import faststyle
-from faststyle.checkpoints import find_weights
-from faststyle.config import NETS, TrainConfig
-from faststyle.errors import ConfigError, ModelError, TrainingError, WriteError
+from faststyle.config import TrainConfig
+from faststyle.errors import ConfigError, TrainingError, WriteError
 from faststyle.export import export_onnx
 from faststyle.files import write_file
-from faststyle.images import read_image, scale_short_side
 from faststyle.modelcard import ModelCard, Style
-from faststyle.nets.files import load_net, save_net
-from faststyle.nets.freezing import freeze
+from faststyle.nets.files import save_net
 from faststyle.nets.lossnet import LossNetwork
-from faststyle.nets.transformer import TransformerNet
 from faststyle.nets.weights import load_weights
 from faststyle.training.callbacks import Board, Progress, Report, StopOnTime, validation_losses
 from faststyle.training.clock import Clock
 from faststyle.training.data import PhotoDataModule
+from faststyle.training.start import complete, find_checkpoint, first_net, painting_digest, style_image
 from faststyle.training.system import StyleTransferSystem
 
 __all__ = ["TrainResult", "fit"]
@@ -60,22 +54,23 @@ class TrainResult:
 
 
 def fit(config: TrainConfig, on_progress: Callable[[Progress], None] | None = None) -> TrainResult:
-    """Train, validate and export one style; `on_progress` is called after every step and validation.
+    """Train, validate and export a model of one style or several; `on_progress` is called after every step and
+    validation.
 
     The first Ctrl-C (SIGINT) ends the run after its step and exports what it has; a second one breaks off. Raises
     FaststyleError's children for bad input and for a run that diverged.
     """
-    config = _complete(config)
+    config = complete(config)
     folder = Path(config.runs) / config.name
-    checkpoint = _checkpoint(config, folder / "last.ckpt")
-    style_image = _style_image(config)
+    checkpoint = find_checkpoint(config, folder / "last.ckpt")
+    style_images = [style_image(path, config.loss.style_size) for path in config.style]
     clock = Clock(config.optim)
     photos = PhotoDataModule(config, clock)
-    net, parent = _net(config, photos, checkpoint)
     loss = config.loss
     weights = load_weights(loss.loss_network, config.loss_weights)
     judge = LossNetwork((*loss.style_layers, loss.content_layer), weights, name=loss.loss_network)
-    system = StyleTransferSystem(config, net, judge, style_image, clock)
+    net, parent = first_net(config, photos, judge, style_images, checkpoint)
+    system = StyleTransferSystem(config, net, judge, style_images, clock)
 
     if parent is not None:
         system.origin = {
@@ -86,7 +81,7 @@ def fit(config: TrainConfig, on_progress: Callable[[Progress], None] | None = No
     _claim(Path(config.out), "--out")
     _claim(folder, "--runs")
     stop = StopOnTime()
-    callbacks: list[pl.Callback] = [Board(style_image)]
+    callbacks: list[pl.Callback] = [Board(style_images)]
     if on_progress is not None:
         callbacks.append(Report(rank_zero_only(on_progress)))
     callbacks.append(stop)
@@ -155,55 +150,6 @@ class _WholeFiles(TorchCheckpointIO):
         write_file(path, buffer.getvalue())
 
 
-def _complete(config: TrainConfig) -> TrainConfig:
-    """Fill in what depends on other settings, and check what only the disk can tell."""
-    if importlib.util.find_spec("onnxruntime") is None:  # needed at the end, when hours would be lost
-        raise ConfigError("onnxruntime, which checks the exported model, is missing: pip install 'faststyle-onnx[cpu]'")
-    if config.net not in NETS:
-        raise ConfigError(f"--net {config.net!r} is unknown: take one of {', '.join(NETS)}")
-    return config if config.name else replace(config, name=Path(config.style).stem)
-
-
-def _checkpoint(config: TrainConfig, path: Path) -> Path | None:
-    """The checkpoint to go on from; refuses to mix two runs."""
-    if not config.resume:
-        finished = Path(config.out) / f"{config.name}.onnx"
-        if finished.exists():
-            raise TrainingError(f"{finished} exists already: choose another --name or --out, or delete it")
-        if path.exists():
-            raise TrainingError(
-                f"{path} holds an unfinished run: continue it with --resume, or delete it, or choose another --name"
-            )
-        return None
-    if not path.exists():
-        raise TrainingError(f"{path} does not exist: there is no run to resume; leave --resume out to start one")
-    try:
-        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)["faststyle"]
-        saved, channels = checkpoint["config"], tuple(checkpoint["net"]["channels"])
-    except Exception as error:  # torch raises half a dozen kinds for a damaged file
-        raise TrainingError(
-            f"{path} cannot be read ({str(error).splitlines()[0]}): delete it and start again"
-        ) from None
-    now = asdict(config)
-    free = {"optim": {"max_steps", "max_time", "learning_rate", "gradient_clip"}}
-    for group in ("loss", "optim"):
-        for key, value in now[group].items():
-            if key not in free.get(group, ()) and saved[group].get(key) != value:
-                flag = f"--{key.replace('_', '-')}"
-                raise TrainingError(
-                    f"the run {config.name} was started with {flag} {saved[group].get(key)}: resume with the same"
-                )
-    for key in ("style", "data", "val_data", "net", "init", "frozen"):
-        if saved.get(key, False) != now[key]:  # checkpoints of 0.1.0 know nothing of --frozen
-            what = "the painting" if key == "style" else f"--{key.replace('_', '-')}"
-            raise TrainingError(f"the run {config.name} was started with {what} {saved.get(key)}: resume with the same")
-    if channels != NETS[config.net].channels:
-        raise TrainingError(
-            f"{path} holds a run of a version whose --net {config.net} was another: choose another --name"
-        )
-    return path
-
-
 def _claim(folder: Path, flag: str) -> None:
     """Make a folder for results now: hours later would be late to learn that it cannot be written to."""
     try:
@@ -214,45 +160,14 @@ def _claim(folder: Path, flag: str) -> None:
         raise WriteError(f"{folder} cannot be written to ({error.strerror}): name another folder with {flag}") from None
 
 
-def _style_image(config: TrainConfig) -> Tensor:
-    """The painting as 1 x 3 x H x W in [0, 1], its short side scaled to `style_size`."""
-    image = scale_short_side(read_image(config.style).rgb, config.loss.style_size)
-    return torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
-
-
-def _net(
-    config: TrainConfig, photos: PhotoDataModule, checkpoint: Path | None
-) -> tuple[TransformerNet, ModelCard | None]:
-    """A fresh net, or the one that --init names with its card, frozen if asked; a checkpoint will fill it."""
-    if config.init is None:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.optim.seed)
-            return TransformerNet(NETS[config.net]), None
-    path = find_weights(config.init)
-    net, card = load_net(path)
-    if replace(net.config, norm="instance") != NETS[config.net]:
-        raise ModelError(
-            f"{path} holds a net of another shape than --net {config.net}: take the one that it was trained with"
-        )
-    if net.config.norm == "frozen" and not config.frozen:
-        raise ModelError(f"{path} holds a frozen net, which cannot be thawed: train it on with --frozen")
-    if config.frozen and net.config.norm != "frozen":
-        if checkpoint is None:
-            net = freeze(net, (photo[None].float() / 255 for photo in photos.calibration()))
-        else:
-            net = TransformerNet(replace(net.config, norm="frozen"))
-    return net, card
-
-
 def _deliver(config: TrainConfig, system: StyleTransferSystem, photos: PhotoDataModule, finished: bool) -> TrainResult:
     """Write weights, card and the checked model."""
-    style = Style(
-        title=config.title or config.name,
-        artist=config.artist,
-        year=config.year,
-        licence=config.licence,
-        sha256=hashlib.sha256(Path(config.style).read_bytes()).hexdigest(),
-    )
+    count = len(config.style)
+    names = (config.name,) if count == 1 else tuple(Path(path).stem for path in config.style)
+    blank = ("",) * count
+    facts = (config.title or names, config.artist or blank, config.year or blank, config.licence or blank)
+    digests = map(painting_digest, config.style)
+    styles = tuple(map(Style, *facts, digests, names if count > 1 else blank))
     optim = config.optim
     training = {
         "photos": len(photos.photos),
@@ -267,7 +182,7 @@ def _deliver(config: TrainConfig, system: StyleTransferSystem, photos: PhotoData
     }
     card = ModelCard(
         name=config.name,
-        styles=(style,),
+        styles=styles,
         net=system.net.config.to_dict(),
         loss=asdict(config.loss),
         training=training,

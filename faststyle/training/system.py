@@ -1,12 +1,14 @@
-"""The Lightning system: a TransformerNet learning one painting against the frozen loss network."""
+"""The Lightning system: a TransformerNet learning paintings against the frozen loss network."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from typing import Any, NoReturn
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
@@ -21,6 +23,8 @@ from faststyle.training.clock import Clock
 
 __all__ = ["StyleTransferSystem"]
 
+WEAKER = 0.25
+"""Share of the steps that train a strength below 1."""
 FLAT = 0.02
 """An output whose standard deviation is below this, or whose pixels are all but black and white, has collapsed."""
 PATIENCE = 25
@@ -28,13 +32,19 @@ PATIENCE = 25
 
 
 class StyleTransferSystem(pl.LightningModule):
-    """Trains `net` to repaint photos in the style of `style_image`, 1 x 3 x H x W in [0, 1].
+    """Trains `net` to repaint photos in the styles of `style_images`, each 1 x 3 x H x W in [0, 1].
 
-    Batches are uint8 N x 3 x H x W. The loss network never enters a checkpoint.
+    Batches are uint8 N x 3 x H x W. Each step takes one style, and now and then a strength below 1 at which the style
+    weighs less. The loss network never enters a checkpoint.
     """
 
     def __init__(
-        self, config: TrainConfig, net: TransformerNet, loss_network: LossNetwork, style_image: Tensor, clock: Clock
+        self,
+        config: TrainConfig,
+        net: TransformerNet,
+        loss_network: LossNetwork,
+        style_images: Sequence[Tensor],
+        clock: Clock,
     ) -> None:
         super().__init__()
         self.strict_loading = False  # the loss network's weights are absent from checkpoints
@@ -46,29 +56,43 @@ class StyleTransferSystem(pl.LightningModule):
         self.validated_at = -1
         self._suspect = 0
         with torch.no_grad():
-            for layer, features in loss_network(style_image, config.loss.style_layers).items():
-                self.register_buffer(f"gram_{layer}", gram_matrix(features), persistent=False)
+            features = [loss_network(image, config.loss.style_layers) for image in style_images]
+            for layer in config.loss.style_layers:
+                grams = torch.cat([gram_matrix(each[layer]) for each in features])
+                self.register_buffer(f"gram_{layer}", grams, persistent=False)
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Repaint N x 3 x H x W in [0, 1]."""
-        return self.net(image)  # type: ignore[no-any-return]
+    def forward(self, image: Tensor, style: int = 0) -> Tensor:
+        """Repaint N x 3 x H x W in [0, 1] in one of the styles."""
+        return self.net(image, self._one(style))  # type: ignore[no-any-return]
 
-    def judge(self, photos: Tensor) -> tuple[LossTerms, Tensor]:
-        """The losses of the repainted photos, and those pictures; photos are float in [0, 1]."""
+    def _one(self, style: int) -> list[float]:
+        return [float(index == style) for index in range(self.net.config.styles)]
+
+    def judge(self, photos: Tensor, style: int = 0, strength: float = 1.0) -> tuple[LossTerms, Tensor]:
+        """The losses of the photos repainted in one style, and those pictures; photos are float in [0, 1].
+
+        The style weighs by the square of the strength, so that equal steps of it are about equal steps to the eye.
+        """
         loss = self.config.loss
         criterion = PerceptualLoss(
-            style_grams={layer: self.get_buffer(f"gram_{layer}") for layer in loss.style_layers},
+            style_grams={layer: self.get_buffer(f"gram_{layer}")[style, None] for layer in loss.style_layers},
             content_layer=loss.content_layer,
-            style_weight=loss.style_weight,
+            style_weight=loss.style_weight * strength**2,
             lattice_weight=loss.lattice_weight,
             tv_weight=loss.tv_weight,
         )
-        stylized = self.net(photos)
+        stylized = self.net(photos, self._one(style), strength)
         with self._reduced():
             with torch.no_grad():
                 content = self.loss_network(photos, (loss.content_layer,))[loss.content_layer]
             features = self.loss_network(stylized)
         return criterion(stylized.float(), features, content), stylized
+
+    def draw(self, step: int, rank: int = 0) -> tuple[int, float]:
+        """Which style and which strength a step trains: a pure function of seed, step and rank."""
+        random = np.random.default_rng((self.config.optim.seed, step, rank))
+        style, weaker, strength = int(random.integers(self.net.config.styles)), random.random(), random.random()
+        return style, strength if weaker < WEAKER and self.net.config.rows > self.net.config.styles else 1.0
 
     def _reduced(self) -> AbstractContextManager[object]:
         """The loss network's number format where --precision leaves it to us; else Lightning has set it already."""
@@ -77,14 +101,19 @@ class StyleTransferSystem(pl.LightningModule):
         return reduced(self.device, precision_of("auto", self.device))
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
-        terms, stylized = self.judge(batch.float() / 255)
+        style, strength = self.draw(self.trainer.global_step, self.trainer.global_rank)
+        terms, stylized = self.judge(batch.float() / 255, style, strength)
         self._guard(terms, stylized.detach())
         self.terms, self.crops = terms, self.crops + len(batch) * self.trainer.world_size
         return terms.total
 
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
-        terms, _ = self.judge(batch.float() / 255)
-        values = {f"val/{name}": value for name, value in terms.scalars().items()}
+        """Every photo in every style at full strength; the terms are means over both."""
+        found = [self.judge(batch.float() / 255, style)[0].scalars() for style in range(self.net.config.styles)]
+        values = {f"val/{name}": sum(each[name] for each in found) / len(found) for name in found[0]}
+        if len(found) > 1:
+            for style, each in enumerate(found):
+                values |= {f"val/{name}_{style}": each[name] for name in ("content", "style")}
         self.log_dict(values, on_epoch=True, batch_size=len(batch), sync_dist=True)
 
     def on_validation_end(self) -> None:

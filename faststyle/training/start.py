@@ -1,0 +1,160 @@
+"""What a run begins with: checked settings, a checkpoint, paintings, and a net that knows as much as we can give it."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from faststyle.checkpoints import find_weights, list_weights
+from faststyle.config import NETS, TrainConfig
+from faststyle.errors import ConfigError, ModelError, TrainingError
+from faststyle.images import read_image, scale_short_side
+from faststyle.modelcard import ModelCard
+from faststyle.nets.files import load_net
+from faststyle.nets.freezing import freeze
+from faststyle.nets.lossnet import LossNetwork
+from faststyle.nets.styles import with_rows
+from faststyle.nets.transformer import TransformerNet
+from faststyle.training.clock import Clock
+from faststyle.training.data import PhotoDataModule
+from faststyle.training.system import StyleTransferSystem
+
+__all__ = ["complete", "find_checkpoint", "first_net", "painting_digest", "style_image"]
+
+BASE = "base-{}"
+"""Name of the weights that a new style starts from, for a shape of net."""
+TRIED_ON = 3
+"""Photos on which the rows of the weights at hand are tried for a new painting."""
+
+_log = logging.getLogger("faststyle")
+
+
+def complete(config: TrainConfig) -> TrainConfig:
+    """Fill in what depends on other settings, and check what only the disk can tell.
+
+    Without --init and --from-scratch, `init` becomes the base of the chosen net, where there is one.
+    """
+    if importlib.util.find_spec("onnxruntime") is None:  # needed at the end, when hours would be lost
+        raise ConfigError("onnxruntime, which checks the exported model, is missing: pip install 'faststyle-onnx[cpu]'")
+    if config.net not in NETS:
+        raise ConfigError(f"--net {config.net!r} is unknown: take one of {', '.join(NETS)}")
+    if config.init is None and not config.from_scratch and not config.resume:
+        base = BASE.format(config.net)
+        if base in list_weights():
+            config = replace(config, init=base)
+        else:
+            _log.warning("there is no base for --net %s: training from scratch, which takes an hour or two", config.net)
+    return config if config.name else replace(config, name=Path(config.style[0]).stem)
+
+
+def find_checkpoint(config: TrainConfig, path: Path) -> Path | None:
+    """The checkpoint to go on from; refuses to mix two runs."""
+    if not config.resume:
+        finished = Path(config.out) / f"{config.name}.onnx"
+        if finished.exists():
+            raise TrainingError(f"{finished} exists already: choose another --name or --out, or delete it")
+        if path.exists():
+            raise TrainingError(
+                f"{path} holds an unfinished run: continue it with --resume, or delete it, or choose another --name"
+            )
+        return None
+    if not path.exists():
+        raise TrainingError(f"{path} does not exist: there is no run to resume; leave --resume out to start one")
+    try:
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)["faststyle"]
+        saved, channels = checkpoint["config"], tuple(checkpoint["net"]["channels"])
+    except Exception as error:  # torch raises half a dozen kinds for a damaged file
+        raise TrainingError(
+            f"{path} cannot be read ({str(error).splitlines()[0]}): delete it and start again"
+        ) from None
+    now = asdict(config)
+    free = {"optim": {"max_steps", "max_time", "learning_rate", "gradient_clip"}}
+    for group in ("loss", "optim"):
+        for key, value in now[group].items():
+            if key not in free.get(group, ()) and saved[group].get(key) != value:
+                flag = f"--{key.replace('_', '-')}"
+                raise TrainingError(
+                    f"the run {config.name} was started with {flag} {saved[group].get(key)}: resume with the same"
+                )
+    for key in ("style", "data", "val_data", "net", "init", "frozen"):
+        if saved.get(key, False) != now[key]:  # checkpoints of 0.1.0 know nothing of --frozen
+            what = "the painting" if key == "style" else f"--{key.replace('_', '-')}"
+            raise TrainingError(f"the run {config.name} was started with {what} {saved.get(key)}: resume with the same")
+    if channels != NETS[config.net].channels:
+        raise TrainingError(
+            f"{path} holds a run of a version whose --net {config.net} was another: choose another --name"
+        )
+    return path
+
+
+def style_image(path: str, size: int) -> Tensor:
+    """A painting as 1 x 3 x H x W in [0, 1], its short side scaled to `size`."""
+    image = scale_short_side(read_image(path).rgb, size)
+    return torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
+
+
+def painting_digest(path: str) -> str:
+    """SHA-256 of a painting's file, by which a card knows it."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+def first_net(
+    config: TrainConfig,
+    photos: PhotoDataModule,
+    judge: LossNetwork,
+    style_images: Sequence[Tensor],
+    checkpoint: Path | None,
+) -> tuple[TransformerNet, ModelCard | None]:
+    """A fresh net, or the one that `init` names with its card, frozen if asked; a checkpoint will fill it."""
+    count = len(config.style)
+    if config.init is None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.optim.seed)
+            return TransformerNet(replace(NETS[config.net], styles=count)), None
+    path = find_weights(config.init)
+    net, card = load_net(path)
+    if replace(net.config, norm="instance", styles=1) != NETS[config.net]:
+        raise ModelError(
+            f"{path} holds a net of another shape than --net {config.net}: take the one that it was trained with"
+        )
+    if net.config.norm == "frozen" and not config.frozen:
+        raise ModelError(f"{path} holds a frozen net, which cannot be thawed: train it on with --frozen")
+    if checkpoint is not None:
+        return TransformerNet(replace(net.config, styles=count, norm="frozen" if config.frozen else "instance")), card
+    if net.config.norm == "instance":
+        net = with_rows(net, _nearest(config, net, card, photos, judge, style_images))
+        if config.frozen:
+            net = freeze(net, (photo[None].float() / 255 for photo in photos.calibration()))
+    return net, card
+
+
+def _nearest(
+    config: TrainConfig,
+    net: TransformerNet,
+    card: ModelCard,
+    photos: PhotoDataModule,
+    judge: LossNetwork,
+    style_images: Sequence[Tensor],
+) -> list[int]:
+    """For each painting the style of the net to begin with: itself if it is there, else the one with the least loss."""
+    styles, count = net.config.styles, len(config.style)
+    if styles == 1:
+        return [0] * count
+    shown = photos.validation
+    batch = torch.stack([shown[index] for index in range(min(TRIED_ON, len(shown)))]).float() / 255
+    totals = torch.empty(styles, count)
+    for row in range(styles):
+        system = StyleTransferSystem(config, with_rows(net, [row] * count), judge, style_images, Clock(config.optim))
+        with torch.no_grad():
+            totals[row] = torch.stack([system.judge(batch, style)[0].total for style in range(count)])
+    known = {style.sha256: index for index, style in enumerate(card.styles) if style.sha256}
+    nearest = totals.argmin(0).tolist()
+    return [known.get(painting_digest(path), near) for path, near in zip(config.style, nearest, strict=True)]
