@@ -40,8 +40,8 @@ class CropStage:
 class OptimConfig:
     """Adam with a warm-up and a cosine, and how long it runs."""
 
-    max_steps: int = 4000
-    """Optimiser steps to train for."""
+    max_steps: int | None = None
+    """Optimiser steps to train for; by default 600 from a base or other weights, 4000 from scratch."""
     max_time: str | None = None
     """Stop after this long, as HH:MM:SS; the schedules then follow the clock if it runs out before --max-steps."""
     learning_rate: float = 3e-3
@@ -58,7 +58,7 @@ class OptimConfig:
     """Seed of the weights, the photos' order and the crops."""
 
     def __post_init__(self) -> None:
-        require(self.max_steps >= 1, f"--max-steps must be at least 1, not {self.max_steps}")
+        require(self.max_steps is None or self.max_steps >= 1, f"--max-steps must be at least 1, not {self.max_steps}")
         if self.max_time is not None:
             parse_duration(self.max_time)
         require(self.learning_rate > 0, f"--learning-rate must be above 0, not {self.learning_rate}")
@@ -131,6 +131,9 @@ class TrainConfig:
     chosen --net, where there is one."""
     from_scratch: bool = False
     """Start from random weights: an hour instead of minutes."""
+    add: bool = False
+    """Keep the styles of --init as they are, to the bit, and add the painting to them: only its own row of the norms is
+    learned."""
     frozen: bool = False
     """Make the norms constants, measured on the photos, and train on with those: the fastest graph everywhere, of plain
     convolutions. Needs --init."""
@@ -167,6 +170,8 @@ class TrainConfig:
         for flag in ("title", "artist", "year", "licence"):
             given = len(getattr(self, flag))
             require(given in (0, len(self.style)), f"--{flag} is given {given} times for {len(self.style)} paintings")
+        require(not self.add or self.init is not None, "--add needs the model to add to: name its weights with --init")
+        require(not (self.add and self.frozen), "--add and --frozen exclude each other: a frozen net holds one style")
         require(not (self.init and self.from_scratch), "--from-scratch and --init exclude each other")
         require(not self.frozen or len(self.style) == 1, "--frozen takes one painting: a frozen net holds one style")
         require(not self.frozen or self.init is not None, "--frozen needs trained weights: name them with --init")

@@ -120,7 +120,7 @@ class FrozenNorm(nn.Module):
 class Chain(nn.Sequential):
     """Modules one after the other, each of which is told the mixture of styles."""
 
-    def forward(self, x: Tensor, mixture: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mixture: Tensor) -> Tensor:  # type: ignore[override]
         for part in self:
             x = part(x, mixture)
         return x

@@ -83,7 +83,7 @@ class TransformerNet(nn.Module):
 
     def mixture(self, style_weights: Tensor | Sequence[float] | None = None, strength: float = 1.0) -> Tensor:
         """How much of each row of the norms goes into a picture: 1 x rows, the styles first."""
-        head = self.head[0].weight
+        head = next(self.head.parameters())
         if style_weights is None:
             style_weights = [1.0] + [0.0] * (self.config.styles - 1)
         weights = torch.as_tensor(style_weights, dtype=head.dtype, device=head.device)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -13,13 +15,18 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 from torch.utils.data import default_collate
 
+from faststyle.images import Picture, save_image
 from faststyle.training.system import StyleTransferSystem
 
-__all__ = ["Board", "Progress", "Report", "StopOnTime", "validation_losses"]
+__all__ = ["Board", "Preview", "Progress", "Report", "StopOnTime", "validation_losses"]
 
 GRID = 4
-"""Validation photos shown in the picture grid."""
+"""Validation photos shown in the picture grid; as many as there are styles, if those are more."""
+FIRST_PREVIEW = 30.0
+"""Seconds until the first preview."""
 LOG_EVERY = 10
+
+_log = logging.getLogger("faststyle")
 
 
 @dataclass(frozen=True)
@@ -89,6 +96,29 @@ class StopOnTime(pl.Callback):
         trainer.should_stop = trainer.strategy.reduce_boolean_decision(over, all=False)
 
 
+class Preview(pl.Callback):
+    """Writes a picture of photo | stylized after half a minute, after a minute, two, four and so on: a painting or a
+    strength that does not suit shows before the run is over."""
+
+    def __init__(self, path: Path, styles: int) -> None:
+        self._path, self._styles = path, styles
+        self._due = FIRST_PREVIEW
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Tensor, batch_idx: int
+    ) -> None:
+        assert isinstance(pl_module, StyleTransferSystem)
+        if not trainer.is_global_zero or pl_module.clock.seconds < self._due:
+            return
+        first = self._due == FIRST_PREVIEW
+        while self._due <= pl_module.clock.seconds:
+            self._due *= 2
+        grid = (_grid(trainer, pl_module, self._styles) * 255 + 0.5).to(torch.uint8).permute(1, 2, 0)
+        save_image(Picture(rgb=grid.cpu().numpy()), self._path)
+        if first:
+            _log.info("what it has learned so far is shown in %s", self._path)
+
+
 class Board(pl.Callback):
     """TensorBoard: loss terms, learning rate and images/s; the style images once; a grid of photo | stylized at
     validations, the styles in turn."""
@@ -119,12 +149,17 @@ class Board(pl.Callback):
         self._rate.pause()
         if (board := _board(trainer)) is None:
             return
-        shown = trainer.datamodule.validation  # type: ignore[attr-defined]
-        photos = default_collate([shown[index] for index in range(min(GRID, len(shown)))]).to(pl_module.device) / 255
-        with torch.no_grad():
-            painted = [pl_module(photo[None], place % len(self._styles)) for place, photo in enumerate(photos)]
-            rows = torch.cat([photos, torch.cat(painted)], dim=3)
-        board.add_image("photo | stylized", torch.cat(list(rows), dim=1), trainer.global_step)
+        board.add_image("photo | stylized", _grid(trainer, pl_module, len(self._styles)), trainer.global_step)
+
+
+def _grid(trainer: pl.Trainer, system: StyleTransferSystem, styles: int) -> Tensor:
+    """Validation photos, each beside its repainting in one of the styles in turn: 3 x H x W in [0, 1]."""
+    shown = trainer.datamodule.validation  # type: ignore[attr-defined]
+    count = min(max(GRID, styles), len(shown))
+    photos = default_collate([shown[index] for index in range(count)]).to(system.device) / 255
+    with torch.no_grad():
+        painted = [system(photo[None], place % styles) for place, photo in enumerate(photos)]
+    return torch.cat(list(torch.cat([photos, torch.cat(painted)], dim=3)), dim=1)
 
 
 def validation_losses(trainer: pl.Trainer) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 from faststyle.config import OptimConfig
@@ -42,4 +43,4 @@ class Clock:
 
     def progress(self, step: int) -> float:
         """Progress when `step` steps are done."""
-        return min(1.0, max(step / self._optim.max_steps, self.seconds / self._optim.max_seconds))
+        return min(1.0, max(step / (self._optim.max_steps or math.inf), self.seconds / self._optim.max_seconds))

@@ -10,7 +10,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from faststyle.modelcard import ModelCard, Style
 from faststyle.nets.files import save_net
 from faststyle.nets.lossnet import LossNetwork
 from faststyle.nets.weights import load_weights
-from faststyle.training.callbacks import Board, Progress, Report, StopOnTime, validation_losses
+from faststyle.training.callbacks import Board, Preview, Progress, Report, StopOnTime, validation_losses
 from faststyle.training.clock import Clock
 from faststyle.training.data import PhotoDataModule
 from faststyle.training.start import complete, find_checkpoint, first_net, painting_digest, style_image
@@ -81,7 +81,7 @@ def fit(config: TrainConfig, on_progress: Callable[[Progress], None] | None = No
     _claim(Path(config.out), "--out")
     _claim(folder, "--runs")
     stop = StopOnTime()
-    callbacks: list[pl.Callback] = [Board(style_images)]
+    callbacks: list[pl.Callback] = [Board(style_images), Preview(folder / "preview.jpg", len(style_images))]
     if on_progress is not None:
         callbacks.append(Report(rank_zero_only(on_progress)))
     callbacks.append(stop)
@@ -103,7 +103,7 @@ def fit(config: TrainConfig, on_progress: Callable[[Progress], None] | None = No
         trainer.save_checkpoint(folder / "last.ckpt")
         if system.validated_at != trainer.global_step:
             trainer.validate(system, photos, verbose=False)
-    result = _deliver(config, system, photos, finished)
+    result = _deliver(config, system, photos, parent, finished)
     if finished and trainer.is_global_zero:
         (folder / "last.ckpt").unlink(missing_ok=True)
     return result
@@ -118,7 +118,7 @@ def _trainer(config: TrainConfig, callbacks: list[pl.Callback]) -> pl.Trainer:
             num_nodes=settings.num_nodes,
             strategy=settings.strategy,
             precision="32-true" if settings.precision == "auto" else settings.precision,
-            max_steps=config.optim.max_steps,
+            max_steps=config.optim.max_steps or -1,
             max_epochs=-1,
             gradient_clip_val=config.optim.gradient_clip,
             val_check_interval=config.val_every,
@@ -160,14 +160,22 @@ def _claim(folder: Path, flag: str) -> None:
         raise WriteError(f"{folder} cannot be written to ({error.strerror}): name another folder with {flag}") from None
 
 
-def _deliver(config: TrainConfig, system: StyleTransferSystem, photos: PhotoDataModule, finished: bool) -> TrainResult:
+def _deliver(
+    config: TrainConfig, system: StyleTransferSystem, photos: PhotoDataModule, parent: ModelCard | None, finished: bool
+) -> TrainResult:
     """Write weights, card and the checked model."""
-    count = len(config.style)
-    names = (config.name,) if count == 1 else tuple(Path(path).stem for path in config.style)
+    count, several = len(config.style), system.net.config.styles > 1
+    names = tuple(Path(path).stem for path in config.style) if several else (config.name,)
     blank = ("",) * count
     facts = (config.title or names, config.artist or blank, config.year or blank, config.licence or blank)
     digests = map(painting_digest, config.style)
-    styles = tuple(map(Style, *facts, digests, names if count > 1 else blank))
+    styles = tuple(map(Style, *facts, digests, names if several else blank))
+    losses = validation_losses(system.trainer)
+    if config.add:
+        assert parent is not None
+        styles = tuple(replace(style, name=style.name or parent.name) for style in parent.styles) + styles
+        losses = _joined(parent, losses, len(styles))
+    metrics = {name: round(value, 5) for name, value in sorted(losses.items())}
     optim = config.optim
     training = {
         "photos": len(photos.photos),
@@ -186,7 +194,7 @@ def _deliver(config: TrainConfig, system: StyleTransferSystem, photos: PhotoData
         net=system.net.config.to_dict(),
         loss=asdict(config.loss),
         training=training,
-        metrics={name: round(value, 5) for name, value in sorted(validation_losses(system.trainer).items())},
+        metrics=metrics,
         halo=system.net.config.reach,
         versions={"faststyle": faststyle.__version__, "torch": torch.__version__.split("+")[0]},
     )
@@ -196,6 +204,18 @@ def _deliver(config: TrainConfig, system: StyleTransferSystem, photos: PhotoData
         save_net(weights, system.net, card)
         export_onnx(weights, model)
     return TrainResult(model, weights, card, system.trainer.is_global_zero, finished)
+
+
+def _joined(parent: ModelCard, added: dict[str, float], count: int) -> dict[str, float]:
+    """Losses of a model to which styles were added: each style's own, and their means as far as the card has them."""
+    each = parent.metrics if len(parent.styles) > 1 else {f"{name}/0": value for name, value in parent.metrics.items()}
+    each = {**each, **added}
+    joined = {name: value for name, value in each.items() if "/" in name}
+    for name in added.keys() - joined.keys():
+        values = [each[key] for index in range(count) if (key := f"{name}/{index}") in each]
+        if len(values) == count:
+            joined[name] = sum(values) / count
+    return joined
 
 
 def _total(parent: ModelCard, key: str) -> int:

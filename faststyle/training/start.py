@@ -8,7 +8,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -31,6 +31,8 @@ __all__ = ["complete", "find_checkpoint", "first_net", "painting_digest", "style
 
 BASE = "base-{}"
 """Name of the weights that a new style starts from, for a shape of net."""
+STEPS, STEPS_FROM_SCRATCH = 600, 4000
+"""Steps of a run that starts from trained weights, and of one that does not."""
 TRIED_ON = 3
 """Photos on which the rows of the weights at hand are tried for a new painting."""
 
@@ -46,12 +48,15 @@ def complete(config: TrainConfig) -> TrainConfig:
         raise ConfigError("onnxruntime, which checks the exported model, is missing: pip install 'faststyle-onnx[cpu]'")
     if config.net not in NETS:
         raise ConfigError(f"--net {config.net!r} is unknown: take one of {', '.join(NETS)}")
-    if config.init is None and not config.from_scratch and not config.resume:
+    if config.init is None and not config.from_scratch:
         base = BASE.format(config.net)
         if base in list_weights():
             config = replace(config, init=base)
         else:
             _log.warning("there is no base for --net %s: training from scratch, which takes an hour or two", config.net)
+    if config.optim.max_steps is None:
+        steps = STEPS_FROM_SCRATCH if config.init is None else STEPS
+        config = replace(config, optim=replace(config.optim, max_steps=steps))
     return config if config.name else replace(config, name=Path(config.style[0]).stem)
 
 
@@ -84,8 +89,8 @@ def find_checkpoint(config: TrainConfig, path: Path) -> Path | None:
                 raise TrainingError(
                     f"the run {config.name} was started with {flag} {saved[group].get(key)}: resume with the same"
                 )
-    for key in ("style", "data", "val_data", "net", "init", "frozen"):
-        if saved.get(key, False) != now[key]:  # checkpoints of 0.1.0 know nothing of --frozen
+    for key in ("style", "data", "val_data", "net", "init", "frozen", "add"):
+        if saved.get(key, False) != now[key]:  # checkpoints of 0.1.0 know nothing of --frozen and --add
             what = "the painting" if key == "style" else f"--{key.replace('_', '-')}"
             raise TrainingError(f"the run {config.name} was started with {what} {saved.get(key)}: resume with the same")
     if channels != NETS[config.net].channels:
@@ -113,7 +118,10 @@ def first_net(
     style_images: Sequence[Tensor],
     checkpoint: Path | None,
 ) -> tuple[TransformerNet, ModelCard | None]:
-    """A fresh net, or the one that `init` names with its card, frozen if asked; a checkpoint will fill it."""
+    """A fresh net, or the one that `init` names with its card, frozen if asked; a checkpoint will fill it.
+
+    Its last styles are those of the paintings; with `add` it has those of `init` before them.
+    """
     count = len(config.style)
     if config.init is None:
         with torch.random.fork_rng(devices=[]):
@@ -127,10 +135,14 @@ def first_net(
         )
     if net.config.norm == "frozen" and not config.frozen:
         raise ModelError(f"{path} holds a frozen net, which cannot be thawed: train it on with --frozen")
+    kept = list(range(net.config.styles)) if config.add else []
+    if config.add and (taken := {style.name for style in card.styles} & {Path(path).stem for path in config.style}):
+        raise TrainingError(f"{path} has a style {min(taken)} already: give the painting's file another name")
     if checkpoint is not None:
-        return TransformerNet(replace(net.config, styles=count, norm="frozen" if config.frozen else "instance")), card
+        norm: Literal["instance", "frozen"] = "frozen" if config.frozen else "instance"
+        return TransformerNet(replace(net.config, styles=len(kept) + count, norm=norm)), card
     if net.config.norm == "instance":
-        net = with_rows(net, _nearest(config, net, card, photos, judge, style_images))
+        net = with_rows(net, kept + _nearest(config, net, card, photos, judge, style_images))
         if config.frozen:
             net = freeze(net, (photo[None].float() / 255 for photo in photos.calibration()))
     return net, card

@@ -18,6 +18,7 @@ from faststyle.errors import TrainingError
 from faststyle.losses import LossTerms, PerceptualLoss, gram_matrix
 from faststyle.nets.devices import precision_of, reduced
 from faststyle.nets.lossnet import LossNetwork
+from faststyle.nets.styles import style_rows
 from faststyle.nets.transformer import TransformerNet
 from faststyle.training.clock import Clock
 
@@ -35,7 +36,8 @@ class StyleTransferSystem(pl.LightningModule):
     """Trains `net` to repaint photos in the styles of `style_images`, each 1 x 3 x H x W in [0, 1].
 
     Batches are uint8 N x 3 x H x W. Each step takes one style, and now and then a strength below 1 at which the style
-    weighs less. The loss network never enters a checkpoint.
+    weighs less. The styles are the last of the net's: those before them stay as they are, and what they share too. The
+    loss network never enters a checkpoint.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class StyleTransferSystem(pl.LightningModule):
         self.terms: LossTerms | None = None
         self.validated_at = -1
         self._suspect = 0
+        self._before = net.config.styles - len(style_images)
         with torch.no_grad():
             features = [loss_network(image, config.loss.style_layers) for image in style_images]
             for layer in config.loss.style_layers:
@@ -66,7 +69,7 @@ class StyleTransferSystem(pl.LightningModule):
         return self.net(image, self._one(style))  # type: ignore[no-any-return]
 
     def _one(self, style: int) -> list[float]:
-        return [float(index == style) for index in range(self.net.config.styles)]
+        return [float(index == self._before + style) for index in range(self.net.config.styles)]
 
     def judge(self, photos: Tensor, style: int = 0, strength: float = 1.0) -> tuple[LossTerms, Tensor]:
         """The losses of the photos repainted in one style, and those pictures; photos are float in [0, 1].
@@ -91,7 +94,8 @@ class StyleTransferSystem(pl.LightningModule):
     def draw(self, step: int, rank: int = 0) -> tuple[int, float]:
         """Which style and which strength a step trains: a pure function of seed, step and rank."""
         random = np.random.default_rng((self.config.optim.seed, step, rank))
-        style, weaker, strength = int(random.integers(self.net.config.styles)), random.random(), random.random()
+        count = self.net.config.styles - self._before
+        style, weaker, strength = int(random.integers(count)), random.random(), random.random()
         return style, strength if weaker < WEAKER and self.net.config.rows > self.net.config.styles else 1.0
 
     def _reduced(self) -> AbstractContextManager[object]:
@@ -108,12 +112,14 @@ class StyleTransferSystem(pl.LightningModule):
         return terms.total
 
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
-        """Every photo in every style at full strength; the terms are means over both."""
-        found = [self.judge(batch.float() / 255, style)[0].scalars() for style in range(self.net.config.styles)]
-        values = {f"val/{name}": sum(each[name] for each in found) / len(found) for name in found[0]}
-        if len(found) > 1:
-            for style, each in enumerate(found):
-                values |= {f"val/{name}_{style}": each[name] for name in ("content", "style")}
+        """Every photo in every style at full strength; the terms are means over both, `content/2` and so on those of
+        one style by its place in the net."""
+        count = self.net.config.styles - self._before
+        found = [self.judge(batch.float() / 255, style)[0].scalars() for style in range(count)]
+        values = {f"val/{name}": sum(each[name] for each in found) / count for name in found[0]}
+        if self.net.config.styles > 1:
+            for style, each in enumerate(found, self._before):
+                values |= {f"val/{name}/{style}": value for name, value in each.items()}
         self.log_dict(values, on_epoch=True, batch_size=len(batch), sync_dist=True)
 
     def on_validation_end(self) -> None:
@@ -121,11 +127,24 @@ class StyleTransferSystem(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         optim = self.config.optim
-        optimizer = torch.optim.Adam(self.net.parameters(), lr=optim.learning_rate)
+        if self._before:
+            self._keep_the_others()
+        learned = [parameter for parameter in self.net.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.Adam(learned, lr=optim.learning_rate)
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: optim.rate_at(step, self.clock.progress(step))
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _keep_the_others(self) -> None:
+        """Let nothing be learned but the rows of the new styles: without a slope Adam leaves a number as it is."""
+        first, end = self._before, self.net.config.styles
+        self.net.requires_grad_(False)
+        for rows in style_rows(self.net):
+            rows.requires_grad_(True)
+            new = torch.zeros_like(rows)
+            new[first:end] = 1
+            rows.register_hook(lambda slope, new=new: slope * new)  # type: ignore[no-untyped-call]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["faststyle"] = {
