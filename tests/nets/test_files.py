@@ -57,11 +57,37 @@ def test_a_net_of_a_newer_version_says_so(tmp_path):
         load_net(tmp_path / "new.safetensors")
 
 
-def test_a_net_of_the_first_version_says_so(tmp_path):
-    card = ModelCard("old", net={"family": "lowres", "channels": [8, 16], "blocks": 3})
-    save_net(tmp_path / "old.safetensors", TransformerNet(NETS["nano"]), card)
+@pytest.mark.parametrize("norm", ["instance", "frozen"])
+def test_a_net_of_the_first_version_says_so(tmp_path, norm):
+    net = TransformerNet(replace(NETS["nano"], norm=norm))
+    net.blend = None  # the photo did not shine through yet
+    card = ModelCard("old", net={"family": "lowres", "channels": [8, 16], "blocks": 3, "norm": norm})
+    save_net(tmp_path / "old.safetensors", net, card)
     with pytest.raises(ModelError, match=r"old\.safetensors .*a net of faststyle 0\.1: its \.onnx works as before"):
         load_net(tmp_path / "old.safetensors")
+
+
+def test_the_stock_network_of_the_first_version_still_loads(tmp_path):
+    """Its norms held one style, without rows."""
+    net = TransformerNet(NETS["johnson"])
+    flat = {name: value[0].clone() if ".norm." in name else value for name, value in net.state_dict().items()}
+    card = ModelCard("old", net={key: value for key, value in NETS["johnson"].to_dict().items() if key != "styles"})
+    save_file(flat, tmp_path / "old.safetensors", metadata=card.to_metadata())
+    again, _ = load_net(tmp_path / "old.safetensors")
+    assert all(torch.equal(a, b) for a, b in zip(net.state_dict().values(), again.state_dict().values(), strict=True))
+
+
+def test_several_styles_come_back_as_they_went_in(tmp_path, card):
+    net = TransformerNet(replace(NETS["nano"], styles=3))
+    save_net(tmp_path / "three.safetensors", net, replace(card, net=net.config.to_dict()))
+    again, _ = load_net(tmp_path / "three.safetensors")
+    assert again.config.styles == 3
+    photo = torch.rand(1, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(again(photo, [0, 0.5, 0.5], 0.7), net(photo, [0, 0.5, 0.5], 0.7))
+    save_net(tmp_path / "liar.safetensors", net, card)
+    with pytest.raises(ModelError, match=r"liar\.safetensors does not hold the network that its card describes"):
+        load_net(tmp_path / "liar.safetensors")
 
 
 def test_a_card_names_the_norm_only_where_it_is_not_the_usual_one(tmp_path):

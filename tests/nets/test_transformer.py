@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from faststyle.config import NETS, NetConfig
@@ -26,7 +26,7 @@ def test_any_size_comes_back_as_it_went_in_and_in_range(name, size):
 
 
 @pytest.mark.parametrize(
-    ("name", "parameters"), [("nano", 61_632), ("fast", 191_136), ("quality", 819_008), ("johnson", 1_677_635)]
+    ("name", "parameters"), [("nano", 62_113), ("fast", 192_097), ("quality", 821_153), ("johnson", 1_677_635)]
 )
 def test_the_named_nets_have_the_sizes_that_the_documents_state(name, parameters):
     assert sum(tensor.numel() for tensor in TransformerNet(NETS[name]).parameters()) == parameters
@@ -80,16 +80,28 @@ def test_strokes_can_grow_in_a_flat_photo():
 
 def test_a_deep_block_adds_to_what_it_is_given() -> None:
     block = DeepBlock(4, 6, blocks=2)
-    x = torch.rand(2, 4, 10, 14)
-    assert block.blocks(block.down(x)).shape == (2, 6, 5, 7)
-    assert torch.allclose(block(x), x + block.back(block.blocks(block.down(x))))
-    assert (block(x) - x).min() < 0, "no ReLU at the end"
+    x, mixture = torch.rand(2, 4, 10, 14), torch.ones(1, 1)
+    inner = block.blocks(block.down(x, mixture), mixture)
+    assert inner.shape == (2, 6, 5, 7)
+    every_pixel_four_times = block.back(inner, mixture).repeat_interleave(2, 2).repeat_interleave(2, 3)
+    assert torch.allclose(block(x, mixture), x + every_pixel_four_times)
+    assert (block(x, mixture) - x).min() < 0, "no ReLU at the end"
 
 
 def test_every_parameter_learns():
-    net = TransformerNet(NETS["nano"])
-    net(torch.rand(1, 3, 32, 32)).square().mean().backward()
-    assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in net.parameters())
+    """At less than full strength, where the photo's rows count too; and every row of a norm."""
+    net = TransformerNet(replace(NETS["nano"], styles=2))
+    net(torch.rand(1, 3, 32, 32), [0.3, 0.7], 0.5).square().mean().backward()
+    for parameter in net.parameters():
+        assert parameter.grad is not None
+        assert (parameter.grad.flatten(1) if parameter.ndim == 2 else parameter.grad.flatten()[None]).abs().sum(1).all()
+
+
+class Through(nn.Module):
+    """In the place of a norm: nothing happens."""
+
+    def forward(self, x: Tensor, mixture: Tensor) -> Tensor:
+        return x
 
 
 @pytest.mark.parametrize(
@@ -101,12 +113,12 @@ def test_no_pixel_depends_on_one_beyond_its_reach(config: NetConfig) -> None:
     net = TransformerNet(config)
     for module in net.modules():
         if isinstance(module, ConvNorm):
-            module.norm = nn.Identity()  # type: ignore[assignment]  # norms see the whole picture
+            module.norm = Through()  # type: ignore[assignment]  # norms see the whole picture
     for parameter in net.parameters():
         nn.init.constant_(parameter, 0.01)
     farthest = 0
     for place in range(200, 200 + config.stride):
         image = torch.rand(1, 3, 400, 400, requires_grad=True)
-        (slope,) = torch.autograd.grad(net.paint(image)[0, 0, place, place], image)
+        (slope,) = torch.autograd.grad(net.paint(image, net.mixture())[0, 0, place, place], image)
         farthest = max(farthest, int((slope.abs().sum((0, 1)).nonzero() - place).abs().max()))
     assert config.reach - config.stride < farthest <= config.reach
