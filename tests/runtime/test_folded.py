@@ -6,6 +6,7 @@ import weakref
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -187,9 +188,9 @@ def test_statistics_of_a_long_narrow_photo_are_bounded(model: bytes, monkeypatch
     seen: list[tuple[int, ...]] = []
     monkeypatch.setattr(folded, "STATISTICS", 10_000)
 
-    def watched(session: InferenceSession, photo: Pixels) -> Statistics:
+    def watched(session: InferenceSession, photo: Pixels, *given: Any) -> Statistics:
         seen.append(photo.shape)
-        return measure(session, photo)
+        return measure(session, photo, *given)
 
     monkeypatch.setattr(folded, "measure", watched)
     narrow = np.random.default_rng(0).integers(0, 256, (16, 3000, 3), np.uint8)

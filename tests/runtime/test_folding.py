@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,15 +17,38 @@ from onnx import TensorProto, helper, numpy_helper
 from faststyle.config import NETS
 from faststyle.export import build_onnx
 from faststyle.modelcard import ModelCard
+from faststyle.nets.styles import style_rows
 from faststyle.nets.transformer import TransformerNet
-from faststyle.runtime.folding import ORIGIN, Statistics, fold_model, has_norms, measure, measuring_model
+from faststyle.runtime.folding import (
+    ORIGIN,
+    STRENGTH,
+    STYLE_WEIGHTS,
+    Statistics,
+    fold_model,
+    has_norms,
+    measure,
+    measuring_model,
+)
 
 Pixels = NDArray[np.uint8]
 
 
-def exported(name: str) -> bytes:
+Options = dict[str, NDArray[np.float32]]
+
+
+def exported(name: str, styles: int = 1) -> bytes:
     torch.manual_seed(0)
-    return build_onnx(TransformerNet(NETS[name]), ModelCard(name, net=asdict(NETS[name])))
+    config = replace(NETS[name], styles=styles)
+    net = TransformerNet(config)
+    for rows in style_rows(net):
+        torch.nn.init.normal_(rows, rows.mean().item(), 0.3)
+    return build_onnx(net, ModelCard(name, net=asdict(config)))
+
+
+def mixed(name: str) -> Options:
+    """A mixture of three styles at half the strength, as the model's optional inputs."""
+    options = {STYLE_WEIGHTS: np.array([1, 2, 0.5], np.float32)}
+    return options if name == "johnson" else {**options, STRENGTH: np.array([0.5], np.float32)}
 
 
 def session(model: bytes, optimized: Path | None = None) -> onnxruntime.InferenceSession:
@@ -112,12 +135,48 @@ def test_folded_with_a_photos_own_statistics_it_gives_the_same_picture(name: str
     assert np.abs(session(folded).run(None, {"image": photo[None]})[0] - plain).max() <= 1
 
 
+@pytest.mark.parametrize("name", ["nano", "fast", "johnson"])
+def test_folded_with_a_mixture_it_gives_the_mixtures_picture(name: str, photo: Pixels) -> None:
+    model, options = exported(name, 3), mixed(name)
+    image = {"image": photo[None]}
+    plain = session(model).run(None, {**image, **options})[0].astype(int)
+    assert np.abs(session(model).run(None, image)[0] - plain).max() > 10, "the mixture is another picture"
+    folded = fold_model(model, measure(session(measuring_model(model)), photo, options), options)
+    assert np.abs(session(folded).run(None, image)[0] - plain).max() <= 1
+
+
+def test_statistics_are_those_of_the_mixture(photo: Pixels) -> None:
+    measuring = session(measuring_model(exported("nano", 3)))
+    plain, mixture = measure(measuring, photo), measure(measuring, photo, mixed("nano"))
+    assert np.array_equal(plain.means[0], mixture.means[0]), "no norm lies before the first"
+    assert not np.allclose(plain.means[1], mixture.means[1], rtol=0.05)
+
+
+@pytest.mark.parametrize("options", [{}, mixed("nano")], ids=["plain", "mixed"])
+def test_strength_and_styles_are_constants_of_a_folded_model(options: Options, photo: Pixels) -> None:
+    model = exported("nano", 3)
+    assert {STRENGTH, STYLE_WEIGHTS} < {value.name for value in onnx.load_from_string(model).graph.input}
+    folded = fold_model(model, measure(session(measuring_model(model)), photo, options), options)
+    onnx.checker.check_model(folded, full_check=True)
+    graph = onnx.load_from_string(folded).graph
+    assert [value.name for value in graph.input] == ["image", ORIGIN]
+    found = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
+    assert found[STRENGTH].tolist() == options.get(STRENGTH, np.ones(1)).tolist()
+    assert found[STYLE_WEIGHTS].tolist() == options.get(STYLE_WEIGHTS, np.eye(3)[0]).tolist()
+    assert len(found) == len(graph.initializer), "each constant is there once"
+
+
+@pytest.mark.parametrize("how", ["plain", "mixed"])
 @pytest.mark.parametrize("name", ["nano", "fast", "quality", "johnson"])
-def test_the_folded_graph_stays_in_the_fast_layout(name: str, photo: Pixels, tmp_path: Path) -> None:
-    folded = fold_model(exported(name), measure(session(measuring_model(exported(name))), photo))
+def test_the_folded_graph_stays_in_the_fast_layout(name: str, how: str, photo: Pixels, tmp_path: Path) -> None:
+    model, options = (exported(name), None) if how == "plain" else (exported(name, 3), mixed(name))
+    folded = fold_model(model, measure(session(measuring_model(model)), photo, options), options)
     session(folded, tmp_path / "optimized.onnx")
     kinds = Counter(node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node)
     assert not kinds["InstanceNormalization"] and not kinds["BatchNormalization"] and not kinds["Pad"]
     assert not kinds["Relu"] and not kinds["Sigmoid"], "fused into the convolutions"
     assert kinds["ReorderInput"] + kinds["ReorderOutput"] <= 2
-    assert kinds["Conv"] == sum(isinstance(part, torch.nn.Conv2d) for part in TransformerNet(NETS[name]).modules())
+    net = TransformerNet(NETS[name])
+    convolutions = sum(isinstance(part, torch.nn.Conv2d) for part in net.modules())
+    assert kinds["Conv"] == convolutions + (net.blend is not None), "one more takes the photo to the head's pixels"
+    assert not kinds["MatMul"] and not kinds["Split"] and not kinds["Clip"], "nothing is left of the rows"
