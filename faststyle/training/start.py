@@ -29,8 +29,8 @@ from faststyle.training.system import StyleTransferSystem
 
 __all__ = ["complete", "find_checkpoint", "first_net", "painting_digest", "style_image"]
 
-BASE = "base-{}"
-"""Name of the weights that a new style starts from, for a shape of net."""
+BASES = {"fast": "gallery", "quality": "starry"}
+"""Shapes of net and the shipped weights that a new style starts from."""
 STEPS, STEPS_FROM_SCRATCH = 600, 4000
 """Steps of a run that starts from trained weights, and of one that does not."""
 TRIED_ON = 3
@@ -49,7 +49,7 @@ def complete(config: TrainConfig) -> TrainConfig:
     if config.net not in NETS:
         raise ConfigError(f"--net {config.net!r} is unknown: take one of {', '.join(NETS)}")
     if config.init is None and not config.from_scratch:
-        base = BASE.format(config.net)
+        base = BASES.get(config.net)
         if base in list_weights():
             config = replace(config, init=base)
         else:
