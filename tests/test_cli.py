@@ -83,8 +83,11 @@ def test_one_line_and_no_traceback_as_a_user_runs_it(folder: Path) -> None:
 
 def test_wrong_usage_exits_with_2(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in (
-        ["stylize", "photo.png"],
+        ["stylize"],
         ["stylize", "-m", "starry"],
+        ["stylize", "photo.png", "-m", "starry", "--strength", "1.5"],
+        ["stylize", "photo.png", "-m", "starry", "--strength", "nan"],
+        ["stylize", "photo.png", "-m", "starry", "--keep-colors", "hue"],
         ["stylize", "photo.png", "-m", "starry", "--quality", "101"],
         ["stylize", "photo.png", "-m", "starry", "--size", "0"],
         ["stylize", "photo.png", "-m", "starry", "--threads", "0"],
@@ -280,7 +283,7 @@ def test_models(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("checkpoints/odd.json").write_text("{")
     assert main(["models"]) == 0
     out, err = capsys.readouterr()
-    assert out == "alone\nodd\nstarry  Negative, Nobody\n"
+    assert out == "alone\nodd\nstarry  Negative, Nobody, 2024\n"
     assert "odd.json cannot be read" in err and err.count("\n") == 1
     shutil.rmtree("checkpoints")
     assert main(["models"]) == 0

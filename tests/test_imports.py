@@ -144,7 +144,7 @@ def test_help_and_version_load_nothing(arguments: list[str], tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    "command", ["stylize", "train", "dream", "gatys", "export", "evaluate", "info", "models", "weights"]
+    "command", ["stylize", "sheet", "train", "dream", "gatys", "export", "evaluate", "info", "models", "weights"]
 )
 def test_help_of_a_command_loads_no_runtime(command: str, tmp_path: Path) -> None:
     assert not loaded(RUN, command, "--help", cwd=tmp_path) & (HEAVY | RUNTIME)

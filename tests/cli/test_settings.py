@@ -35,13 +35,15 @@ def test_the_command_line_wins(tmp_path):
     path = write(tmp_path / "a.toml", "strength = 0.2\nmax-steps = 7")
     arguments = expand_config(["p.jpg", "--data", "d", f"--config={path}", "--strength", "0.9"])
     options = tyro.cli(Options, args=arguments, config=CONFIG)
-    assert (options.loss.strength, options.optim.max_steps, options.style) == (0.9, 7, "p.jpg")
+    assert (options.loss.strength, options.optim.max_steps, options.style) == (0.9, 7, ("p.jpg",))
 
 
 def test_a_list_does_not_swallow_the_painting(tmp_path):
-    path = write(tmp_path / "a.toml", 'crops = ["64x2:1"]')
-    options = tyro.cli(Options, args=expand_config(["p.jpg", "--data", "d", "--config", path]), config=CONFIG)
-    assert (options.style, options.optim.crops) == ("p.jpg", ("64x2:1",))
+    path = write(tmp_path / "a.toml", 'crops = ["64x2:1"]\ntitle = ["One", "Two"]\nname = "both"')
+    given = ["p.jpg", "q.jpg", "--data", "d", "--config", path]
+    options = tyro.cli(Options, args=expand_config(given), config=CONFIG)
+    assert (options.style, options.optim.crops) == (("p.jpg", "q.jpg"), ("64x2:1",))
+    assert options.title == ("One", "Two")
 
 
 @pytest.mark.parametrize(
