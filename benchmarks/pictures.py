@@ -1,11 +1,13 @@
 """Measure repainted photos: losses against painting and photo, and the faults that losses do not see.
 
-    python benchmarks/pictures.py MODEL PAINTING PHOTO... [--against PICTURE] [--fit WIDTHxHEIGHT]
+    python benchmarks/pictures.py MODEL PAINTING PHOTO... [--style NAME] [--strength S...] [--against PICTURE]
+                                                          [--fit WIDTHxHEIGHT]
 
 For each photo, as the model repaints it: content, style and relu4_3 style loss (faststyle/losses.py, the painting's
 short side at 256), the largest difference in levels between the means of the 8 x 8 pixel phases (a lattice), and
 between the outer 8 rows and the next 24 (border bands; in brackets the photo's own). --against measures somebody else's
-repainting of the first photo by the same rule; --fit scales the photos, to stand beside a published picture.
+repainting of the first photo by the same rule; --fit scales the photos, to stand beside a published picture. --style
+chooses or mixes the model's styles, as `faststyle stylize` does; several strengths give a row each.
 """
 
 from __future__ import annotations
@@ -53,6 +55,8 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("painting")
     parser.add_argument("photos", nargs="+", metavar="PHOTO")
+    parser.add_argument("--style", metavar="NAME[:W],...")
+    parser.add_argument("--strength", type=float, nargs="+", default=[None], metavar="S")
     parser.add_argument("--against", metavar="PICTURE")
     parser.add_argument("--fit", metavar="WIDTHxHEIGHT")
     options = parser.parse_args()
@@ -88,17 +92,20 @@ def main() -> None:
         )
 
     print("| picture | content | style | relu4_3 | lattice | border |\n|---|---|---|---|---|---|")
-    stylizer, rows = Stylizer(options.model), []
-    for index, path in enumerate(options.photos):
-        photo = read_image(path).rgb
-        if options.fit:
-            photo = resize_rgb(photo, *map(int, options.fit.split("x")))
-        rows.append(row(Path(path).stem, stylizer(photo), photo))
-        if index == 0 and options.against:
-            other = read_image(options.against).rgb
-            row(Path(options.against).stem, other, resize_rgb(photo, other.shape[1], other.shape[0]))
-    if len(rows) > 1:
-        report("median", [float(value) for value in np.median(rows, axis=0)])
+    photos = {Path(path).stem: read_image(path).rgb for path in options.photos}
+    if options.fit:
+        photos = {name: resize_rgb(photo, *map(int, options.fit.split("x"))) for name, photo in photos.items()}
+    if options.against:
+        other = read_image(options.against).rgb
+        row(Path(options.against).stem, other, resize_rgb(next(iter(photos.values())), other.shape[1], other.shape[0]))
+    for strength in options.strength:
+        stylizer = Stylizer(options.model)
+        if options.style is not None or strength is not None:
+            stylizer = stylizer.styled(options.style, strength)
+        at = "" if strength is None else f" at {strength:g}"
+        rows = [row(f"{name}{at}", stylizer(photo), photo) for name, photo in photos.items()]
+        if len(rows) > 1:
+            report(f"median{at}", [float(value) for value in np.median(rows, axis=0)])
 
 
 if __name__ == "__main__":

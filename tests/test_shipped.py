@@ -94,3 +94,25 @@ def test_the_photo_is_readable_and_repainted(pairs):
         assert np.corrcoef(brightness(before), brightness(after))[0, 1] > bound
         assert np.abs(before.astype(int) - after).mean() > 10
         assert (after > 250).mean() < 0.05 and after.std() > 25
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_strength_leads_from_the_photo_to_the_painting(name: str) -> None:
+    before = photo("chelsea.png")
+    plain = Stylizer(SHIPPED / f"{name}.onnx", provider="cpu")
+    row = [plain.styled(strength=strength)(before).astype(int) for strength in (0, 0.25, 0.5, 0.75, 1)]
+    assert np.array_equal(row[0], before) and np.array_equal(row[-1], plain(before))
+    from_photo = [float(np.abs(picture - before).mean()) for picture in row]
+    assert from_photo == sorted(from_photo) and min(np.diff(from_photo)) > 2
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_mixture_is_neither_of_its_styles(name: str) -> None:
+    plain = Stylizer(SHIPPED / f"{name}.onnx", provider="cpu")
+    if len(plain.styles) < 2:
+        pytest.skip("one style only")
+    before = photo("chelsea.png")
+    first, second = (plain.styled(style)(before).astype(int) for style in plain.styles[:2])
+    mixed = plain.styled({style: 0.5 for style in plain.styles[:2]})(before)
+    apart = float(np.abs(first - second).mean())
+    assert 0 < np.abs(mixed - first).mean() < apart and 0 < np.abs(mixed - second).mean() < apart

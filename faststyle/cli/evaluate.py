@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import time
@@ -16,10 +17,11 @@ from faststyle.cli.jobs import identity
 from faststyle.cli.steps import PLAIN_EVERY, duration, make_folder
 from faststyle.cli.weights import download_bar
 from faststyle.config import EvaluateConfig
-from faststyle.errors import ConfigError
+from faststyle.errors import ConfigError, ImageError, ModelError
 
 if TYPE_CHECKING:
     from faststyle.evaluate.run import Evaluation, Progress
+    from faststyle.runtime.stylizer import Stylizer
 
 __all__ = ["Options", "run"]
 
@@ -40,7 +42,7 @@ class Options(EvaluateConfig):
     photos: Annotated[str, arg(metavar="DIR")]
     """Folder of photos, searched recursively."""
     style: Annotated[str, arg(metavar="IMAGE")]
-    """The painting that the model learned."""
+    """The painting that the model learned; of several styles the one that learned this file, or is named like it."""
     json: bool = False
     """Print JSON instead of a table."""
     output: Annotated[str | None, arg(aliases=("-o",), metavar="FILE.json", help_behavior_hint="(default: none)")] = (
@@ -61,12 +63,11 @@ def run(options: Options) -> int:
     config = EvaluateConfig(**{item.name: getattr(options, item.name) for item in fields(EvaluateConfig)})
     model = find_model(options.model)
     output = None if options.output is None else _claim(Path(options.output), model)
+    stylizer = _for_painting(Stylizer(model), options.style)
     display = _Display()
     try:
         with download_bar() as bar:
-            result = evaluate(
-                Stylizer(model), options.photos, options.style, config, on_progress=display.show, on_fetch=bar
-            )
+            result = evaluate(stylizer, options.photos, options.style, config, on_progress=display.show, on_fetch=bar)
     finally:
         display.line.clear()
     inputs = {"model": str(model), "photos": options.photos, "style": options.style}
@@ -76,6 +77,24 @@ def run(options: Options) -> int:
         write_file(output, f"{text}\n".encode(errors="surrogateescape"))
     print(text if options.json else _table(result))
     return 0
+
+
+def _for_painting(stylizer: Stylizer, painting: str) -> Stylizer:
+    """The style of a model that learned a painting; a model of one style is taken at its user's word."""
+    styles = stylizer.card.styles if stylizer.card else ()
+    if len(styles) < 2:
+        return stylizer
+    try:
+        digest = hashlib.sha256(Path(painting).read_bytes()).hexdigest()
+    except OSError as error:
+        raise ImageError(f"{painting} cannot be read ({error.strerror}): name the painting with --style") from None
+    known = [style.sha256 == digest for style in styles]
+    if not any(known):
+        known = [style.name == Path(painting).stem for style in styles]
+    if not any(known):
+        names = ", ".join(stylizer.styles)
+        raise ModelError(f"none of the model's styles has learned {painting}: name the painting of {names}")
+    return stylizer.styled([float(each) for each in known])
 
 
 def _claim(output: Path, model: Path) -> Path:
