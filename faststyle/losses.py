@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 __all__ = [
@@ -34,14 +36,44 @@ def gram_matrix(features: Tensor, masks: Tensor | None = None) -> Tensor:
     The root of the divisor is taken from the features before the product: the sums would overflow in float16.
     """
     n, c, h, w = features.shape
-    flat = features.float().reshape(n, c, h * w) / (c * h * w) ** 0.5
-    weighted = flat
-    if masks is not None:
+    with torch.autocast(features.device.type, enabled=False):
+        if masks is None:
+            gram: Tensor = _Gram.apply(features)
+            return gram
+        flat = features.float().reshape(n, c, h * w) / (c * h * w) ** 0.5
         shares = F.adaptive_avg_pool2d(masks, (h, w)).reshape(-1, 1, h * w)
         weighted = flat * (shares / shares.mean(2, keepdim=True).clamp_min(1e-12))
-        flat = flat.expand_as(weighted)
-    with torch.autocast(features.device.type, enabled=False):
-        return torch.bmm(weighted, flat.transpose(1, 2))
+        return torch.bmm(weighted, flat.expand_as(weighted).transpose(1, 2))
+
+
+class _Gram(torch.autograd.Function):
+    """F F^T / (C H W) with a slope of our own, (S + S^T) F for the slope S of the matrix.
+
+    Autograd would form both halves of the sum by a product each, and lay the result out channel by channel: adding it
+    to the slope that comes down from the next layer, pixel by pixel, then costs as much again.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor) -> Tensor:
+        ctx.save_for_backward(features)
+        pixels = _pixels(features)
+        return torch.bmm(pixels.transpose(1, 2), pixels)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: Tensor) -> Tensor:
+        (features,) = ctx.saved_tensors
+        n, c, h, w = features.shape
+        both = (slope + slope.transpose(1, 2)) / (c * h * w) ** 0.5
+        return torch.bmm(_pixels(features), both).to(features.dtype).reshape(n, h, w, c).permute(0, 3, 1, 2)
+
+
+def _pixels(features: Tensor) -> Tensor:
+    """Features as N x H W x C, divided by the root of C H W, in float32: without moving them where they are laid out
+    channels last."""
+    n, c, h, w = features.shape
+    divisor: float = (c * h * w) ** 0.5
+    return features.permute(0, 2, 3, 1).reshape(n, h * w, c).float() / divisor
 
 
 def content_loss(features: Tensor, target: Tensor) -> Tensor:
