@@ -124,3 +124,16 @@ def test_a_region_counts_by_its_share_of_the_picture():
     terms = PerceptualLoss({"a": grams}, "a", 1.0, masks=masks)(image, features, features["a"])
     each = [style_loss(gram_matrix(features["a"], masks[i : i + 1]), grams[i : i + 1]) for i in (0, 1)]
     assert terms.style.item() == pytest.approx((0.25 * each[0] + 0.75 * each[1]).item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_the_slope_of_a_gram_matrix_is_autograds(layout, kind):
+    torch.manual_seed(0)
+    features = torch.rand(2, 3, 5, 4).to(kind).to(memory_format=layout).requires_grad_()
+    towards = torch.rand(2, 3, 3)
+    (ours,) = torch.autograd.grad((gram_matrix(features) * towards).sum(), features)
+    flat = features.float().flatten(2)
+    (theirs,) = torch.autograd.grad((flat @ flat.transpose(1, 2) / 60 * towards).sum(), features)
+    assert ours.dtype == kind and ours.is_contiguous(memory_format=torch.channels_last)
+    assert torch.allclose(ours.float(), theirs.float(), rtol=1e-5 if kind == torch.float32 else 1e-2)
