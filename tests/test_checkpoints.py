@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from faststyle import checkpoints
-from faststyle.checkpoints import find_model, find_weights, list_models, read_sidecar
+from faststyle.checkpoints import find_model, find_weights, list_models, list_weights, read_sidecar
 from faststyle.errors import ModelError
 from faststyle.modelcard import ModelCard
 
@@ -51,7 +51,12 @@ def test_a_near_miss_is_answered_with_a_suggestion(folders: tuple[Path, Path], n
 
 def test_weights_are_found_likewise(folders: tuple[Path, Path]) -> None:
     (folders[0] / "checkpoints/starry.safetensors").touch()
+    (folders[1] / "checkpoints/wave.safetensors").touch()
     assert find_weights("starry") == Path("checkpoints/starry.safetensors")
+    assert list_weights() == {
+        "starry": Path("checkpoints/starry.safetensors"),
+        "wave": folders[1] / "checkpoints/wave.safetensors",
+    }
     with pytest.raises(ModelError, match="there is no weights file stary: did you mean starry"):
         find_weights("stary")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -51,3 +52,12 @@ def test_a_card_that_cannot_be_read_says_so_in_one_line(values):
 def test_damaged_metadata_says_so():
     with pytest.raises(ModelError, match="damaged"):
         ModelCard.from_metadata({"faststyle.name": "{"})
+
+
+def test_a_style_has_a_name_where_there_are_several():
+    """Version 0.1, which knows of no such field, reads the cards of single styles."""
+    assert all("name" not in style for style in CARD.to_dict()["styles"])
+    several = replace(CARD, styles=(*CARD.styles, Style("The Great Wave", name="wave")))
+    assert [style.get("name") for style in several.to_dict()["styles"]] == [None, "wave"]
+    assert ModelCard.from_metadata(several.to_metadata()) == several
+    assert ModelCard.from_dict(json.loads(several.to_json())) == several

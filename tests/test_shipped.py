@@ -113,6 +113,6 @@ def test_a_mixture_is_neither_of_its_styles(name: str) -> None:
         pytest.skip("one style only")
     before = photo("chelsea.png")
     first, second = (plain.styled(style)(before).astype(int) for style in plain.styles[:2])
-    mixed = plain.styled({style: 0.5 for style in plain.styles[:2]})(before)
+    mixed = plain.styled(dict.fromkeys(plain.styles[:2], 0.5))(before)
     apart = float(np.abs(first - second).mean())
     assert 0 < np.abs(mixed - first).mean() < apart and 0 < np.abs(mixed - second).mean() < apart

@@ -50,6 +50,22 @@ def test_the_model_it_wrote_repaints_and_exports_again_to_the_same_bytes(ready, 
     assert (tmp_path / "again.onnx").read_bytes() == (tmp_path / "checkpoints" / "mine.onnx").read_bytes()
 
 
+def test_several_paintings_become_the_styles_of_one_model(ready, tmp_path, capsys):
+    (tmp_path / "other.png").write_bytes((tmp_path / "photos" / "a.png").read_bytes())
+    both = [ready[0], "other.png", *ready[1:]]
+    assert main(both) == 1
+    assert capsys.readouterr().err == "faststyle: error: several paintings need a --name for their model\n"
+    assert main([*both, "--name", "both", "--title", "One", "Two"]) == 0
+    assert capsys.readouterr().out == "checkpoints/both.onnx\n"
+    assert main(["models"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    start = next(place for place, line in enumerate(shown) if line.split() == ["both", "2", "styles:"])
+    assert [line.split() for line in shown[start + 1 : start + 3]] == [["other", "One"], ["painting", "Two"]]
+    assert main(["stylize", "photos/a.png", "-m", "both", "-s", "painting", "--strength", "0.5", "-o", "out.png"]) == 0
+    assert main(["export", "checkpoints/both.safetensors", "-o", "again.onnx"]) == 0
+    assert (tmp_path / "again.onnx").read_bytes() == (tmp_path / "checkpoints" / "both.onnx").read_bytes()
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -58,6 +74,9 @@ def test_the_model_it_wrote_repaints_and_exports_again_to_the_same_bytes(ready, 
         (["--crops", "128"], "--crops"),
         (["--net", "huge"], "take one of nano"),
         (["--init", "stary"], "there is no weights file stary"),
+        (["--init", "starry", "--from-scratch"], "--from-scratch and --init exclude each other"),
+        (["--title", "One", "Two"], "--title is given 2 times for 1 paintings"),
+        (["--add"], "--add needs the model to add to: name its weights with --init"),
     ],
 )
 def test_a_bad_setting_takes_one_line(ready, capsys, changes, message):
