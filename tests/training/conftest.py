@@ -1,4 +1,4 @@
-"""A tiny training run: fabricated photos and painting, a small net."""
+"""A tiny training run: fabricated photos and paintings, a small net."""
 
 from __future__ import annotations
 
@@ -28,16 +28,19 @@ def photos(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def settings(tmp_path: Path, photos: Path, random_vgg: str) -> Callable[..., TrainConfig]:
-    """Builds the settings of a run of `max_steps` tiny steps."""
-    stripes = np.indices((64, 64)).sum(0)[..., None] * np.array([9, 5, 3]) % 256
-    Image.fromarray(stripes.astype(np.uint8)).save(tmp_path / "stripes.png")
+    """Builds the settings of a run of `max_steps` tiny steps, from scratch unless `init` says otherwise."""
+    y, x = np.indices((64, 64))
+    for name, pattern in (("stripes", x + y), ("checks", x // 8 * 40 + y // 8 * 60), ("rings", np.hypot(x, y) * 7)):
+        painting = pattern[..., None] * np.array([9, 5, 3]) % 256
+        Image.fromarray(painting.astype(np.uint8)).save(tmp_path / f"{name}.png")
 
     def build(max_steps: int = 4, **changes: Any) -> TrainConfig:
         optim = {"crops": ("32x2:0.5", "64x1:1"), "warmup_steps": 2, "max_steps": max_steps} | changes.pop("optim", {})
         values: dict[str, Any] = {
-            "style": str(tmp_path / "stripes.png"),
+            "style": (str(tmp_path / "stripes.png"),),
             "data": str(photos),
             "net": "nano",
+            "from_scratch": "init" not in changes,
             "out": str(tmp_path / "out"),
             "runs": str(tmp_path / "runs"),
             "loss_weights": random_vgg,

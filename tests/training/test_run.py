@@ -25,7 +25,7 @@ from faststyle.training.run import fit
 
 def test_a_run_writes_weights_card_model_and_a_log(settings, tmp_path):
     seen: list[Progress] = []
-    result = fit(settings(max_steps=4, name="stripes", val_every=2, title="Stripes"), seen.append)
+    result = fit(settings(max_steps=4, name="stripes", val_every=2, title=("Stripes",)), seen.append)
     assert [item.step for item in seen if not item.validation] == [1, 2, 3, 4]
     assert [item.step for item in seen if item.validation][:2] == [2, 4]
     assert all(item.losses["total"] > 0 for item in seen)
@@ -131,8 +131,8 @@ def test_not_a_number_stops_the_run_and_keeps_the_checkpoint(settings, tmp_path,
 
     judge = StyleTransferSystem.judge
 
-    def broken(self, photos):
-        terms, stylized = judge(self, photos)
+    def broken(self, photos, *how):
+        terms, stylized = judge(self, photos, *how)
         return (replace(terms, total=terms.total * float("nan")) if self.global_step == 5 else terms), stylized
 
     monkeypatch.setattr(StyleTransferSystem, "judge", broken)
@@ -156,7 +156,7 @@ def test_a_flat_output_stops_the_run(settings, monkeypatch):
         ({"net": "huge"}, ConfigError, "quality"),
         ({"trainer": TrainerConfig(accelerator="abacus")}, ConfigError, "--accelerator"),
         ({"trainer": TrainerConfig(accelerator="cpu", devices="0,x")}, ConfigError, "--devices"),
-        ({"style": "missing.jpg"}, FaststyleError, "missing.jpg"),
+        ({"style": ("missing.jpg",)}, FaststyleError, "missing.jpg"),
         ({"data": "missing"}, TrainingError, "--data"),
         ({"resume": True}, TrainingError, "no run to resume"),
         ({"init": "missing"}, ModelError, "no weights file missing"),
@@ -174,7 +174,7 @@ def test_bad_input_is_refused_before_anything_is_written(settings, tmp_path, cha
 def test_a_style_that_is_no_image_is_refused(settings, tmp_path):
     (tmp_path / "style.jpg").write_text("no picture")
     with pytest.raises(FaststyleError, match=r"style\.jpg"):
-        fit(settings(style=str(tmp_path / "style.jpg")))
+        fit(settings(style=(str(tmp_path / "style.jpg"),)))
 
 
 def test_an_output_folder_that_cannot_be_written_to_is_refused_before_the_training(settings, tmp_path):
@@ -273,10 +273,11 @@ def test_two_runs_are_not_mixed(settings, tmp_path):
     with pytest.raises(TrainingError, match="--net nano"):
         fit(replace(config, resume=True, net="fast"))
     with pytest.raises(TrainingError, match=r"the painting .*stripes\.png"):
-        fit(replace(config, resume=True, style=str(next((tmp_path / "photos").glob("*.jpg")))))
+        fit(replace(config, resume=True, style=(str(next((tmp_path / "photos").glob("*.jpg"))),)))
     checkpoint = tmp_path / "runs" / "mixed" / "last.ckpt"
     older = torch.load(checkpoint, weights_only=True)
     older["faststyle"]["net"]["channels"] = (8, 16)
+    older["faststyle"]["config"]["style"] = config.style[0]  # there was but one
     torch.save(older, checkpoint)
     with pytest.raises(TrainingError, match="a version whose --net nano was another: choose another --name"):
         fit(replace(config, resume=True))

@@ -1,15 +1,18 @@
-"""The system that Lightning trains: number formats of what it computes."""
+"""The system that Lightning trains: number formats of what it computes, and which style at which strength."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from faststyle.config import NETS, TrainerConfig
+from faststyle.config import NETS, NetConfig, TrainerConfig
 from faststyle.nets.lossnet import LossNetwork
+from faststyle.nets.styles import style_rows
 from faststyle.nets.transformer import TransformerNet
 from faststyle.training import system
 from faststyle.training.clock import Clock
@@ -25,7 +28,7 @@ def test_the_loss_network_alone_is_reduced_and_only_where_it_pays(
     config = settings(trainer=TrainerConfig(accelerator="cpu", devices="1", precision=precision))
     judge = LossNetwork((*config.loss.style_layers, config.loss.content_layer))
     trained = StyleTransferSystem(
-        config, TransformerNet(NETS["nano"]), judge, torch.rand(1, 3, 64, 64), Clock(config.optim)
+        config, TransformerNet(NETS["nano"]), judge, [torch.rand(1, 3, 64, 64)], Clock(config.optim)
     )
     seen: list[torch.dtype] = []
     forward = judge.forward
@@ -42,3 +45,80 @@ def test_the_loss_network_alone_is_reduced_and_only_where_it_pays(
     assert stylized.dtype == terms.total.dtype == torch.float32
     terms.total.backward()
     assert all(parameter.grad is not None for parameter in trained.net.parameters())
+
+
+@pytest.fixture
+def make(settings: Any) -> Any:
+    """Builds a system for paintings of noise: `make(2)`, with a loss network of random weights."""
+    config = settings()
+    judge = LossNetwork((*config.loss.style_layers, config.loss.content_layer))
+
+    def build(styles: int, seed: int = 0, **net: Any) -> StyleTransferSystem:
+        torch.manual_seed(0)
+        paintings = [torch.rand(1, 3, 64, 64) ** (1 + 2 * index) for index in range(styles)]
+        shape = NETS["nano"] if not net else NetConfig(**net)
+        chosen = replace(config, optim=replace(config.optim, seed=seed))
+        return StyleTransferSystem(
+            chosen, TransformerNet(replace(shape, styles=styles)), judge, paintings, Clock(config.optim)
+        )
+
+    return build
+
+
+def test_what_a_step_trains_is_a_pure_function_of_seed_step_and_rank(make: Any) -> None:
+    one, same, other = make(3), make(3), make(3, seed=1)
+    drawn = [one.draw(step, rank) for step in range(100) for rank in range(2)]
+    torch.rand(3)
+    np.random.default_rng().random()
+    again = [same.draw(step, rank) for step in reversed(range(100)) for rank in (1, 0)]
+    assert drawn == again[::-1]
+    assert drawn[::2] != drawn[1::2], "ranks draw for themselves"
+    assert drawn[::2] != [other.draw(step) for step in range(100)]
+
+
+def test_every_style_has_its_share_and_a_quarter_of_the_steps_are_weaker(make: Any) -> None:
+    drawn = [make(3).draw(step) for step in range(2000)]
+    shares = np.bincount([style for style, _ in drawn], minlength=3) / 2000
+    assert np.abs(shares - 1 / 3).max() < 0.04
+    weaker = np.array([strength for _, strength in drawn if strength != 1.0])
+    assert len(weaker) / 2000 == pytest.approx(0.25, abs=0.03)
+    assert weaker.min() >= 0 and weaker.max() < 1
+    assert np.histogram(weaker, 4, (0, 1))[0].min() > 80, "from 0 to 1 all strengths alike"
+    by_style = [np.mean([strength < 1 for style, strength in drawn if style == each]) for each in range(3)]
+    assert np.ptp(by_style) < 0.1, "whichever the style"
+
+
+def test_a_net_without_a_strength_always_trains_the_full_one(make: Any) -> None:
+    johnson = make(2, family="johnson", channels=(4, 4, 4), blocks=1, padding=40)
+    frozen = make(1, channels=(4, 4, 4), norm="frozen")
+    for system_ in (johnson, frozen):
+        assert {system_.draw(step)[1] for step in range(100)} == {1.0}
+
+
+def test_each_style_is_judged_by_its_own_painting(make: Any) -> None:
+    trained, photos = make(2), torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        first, second = (trained.judge(photos, style)[0].scalars() for style in range(2))
+        assert first["style"] != second["style"]
+        assert first["content"] == second["content"], "both rows are fresh still"
+        for rows in style_rows(trained.net):
+            rows.data[0] += 0.3
+        assert trained.judge(photos, 1)[0].scalars() == second
+        changed, stylized = trained.judge(photos, 0)
+        assert changed.scalars()["content"] != first["content"]
+        assert torch.equal(stylized, trained.net(photos, [1.0, 0.0]))
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.5, 0.0])
+def test_a_style_weighs_by_the_square_of_the_strength(make: Any, strength: float) -> None:
+    trained, photos = make(2), torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        terms, stylized = trained.judge(photos, 1, strength)
+        assert torch.equal(stylized, trained.net(photos, [0.0, 1.0], strength))
+    loss, values = trained.config.loss, terms.scalars()
+    style = loss.style_weight * strength**2 * values["style"]
+    assert values["total"] == pytest.approx(
+        values["content"] + style + loss.lattice_weight * values["lattice"], rel=1e-5, abs=1e-6
+    )
+    if strength == 0:
+        assert values["content"] < 1e-6, "it is the photo"
