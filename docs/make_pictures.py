@@ -13,6 +13,7 @@ from pathlib import Path
 
 import skimage.data
 
+from faststyle.cli import main as main_of_faststyle
 from faststyle.images import read_image, save_image
 from faststyle.optimize.deepdream import deepdream
 from faststyle.optimize.gatys import gatys
@@ -33,6 +34,8 @@ def main() -> None:
         stem = Path(name).stem
         save_image(photo, home / "pictures" / f"{stem}.jpg", QUALITY)
         save_image(starry(photo), home / "pictures" / f"{stem}-starry.jpg", QUALITY)
+    sheet = ["sheet", str(photos / PHOTOS[0]), "--model", "gallery", "-o", str(home / "pictures" / "gallery.jpg")]
+    main_of_faststyle(sheet)
     photo = read_image(photos / SLOW)
     slow = {
         "gatys": gatys(photo, [painting]),

@@ -126,6 +126,10 @@ def optimise(shell: Shell, project: Path, line: str) -> None:
     assert result == "relu5_3" if "--list-layers" in line else (project / result).is_file()
 
 
+def sheet(shell: Shell, project: Path, line: str) -> None:
+    assert (project / last_line(shell(f"{sys.executable} -m {line}"))).is_file()
+
+
 def evaluate(shell: Shell, project: Path, line: str) -> None:
     out = shell(f"{sys.executable} -m {line} --sizes 64 --count 1 --steps 1")
     assert last_line(out).startswith("equals ")
@@ -140,6 +144,7 @@ HOW: dict[str, Callable[[Shell, Path, str], None]] = {
     "python data/fetch_coco.py": coco,
     "tensorboard": tensorboard,
     "faststyle evaluate": evaluate,
+    "faststyle sheet": sheet,
     "faststyle": optimise,
     "python": as_printed,
 }
