@@ -225,7 +225,7 @@ def macs_per_pixel(name: str) -> float | None:
             module.register_forward_hook(count)
     with torch.inference_mode():
         image = torch.zeros(1, 3, 64, 64)
-        net(image) if stock else net.paint(image)
+        net(image) if stock else net.paint(image, net.mixture())
     return total / 64**2
 
 

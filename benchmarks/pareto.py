@@ -30,7 +30,7 @@ from faststyle import ModelCard, Stylizer
 from faststyle.config import NETS, NetConfig, OptimConfig, TrainConfig
 from faststyle.export import build_onnx
 from faststyle.images import read_image, resize_rgb, scale_short_side
-from faststyle.nets.layers import ConvNorm, DeepBlock, FrozenNorm, ResidualBlock, Upsample
+from faststyle.nets.layers import Chain, ConvNorm, DeepBlock, FrozenNorm, ResidualBlock, Upsample
 from faststyle.nets.lossnet import LossNetwork
 from faststyle.nets.transformer import TransformerNet
 from faststyle.nets.weights import load_weights
@@ -51,8 +51,8 @@ def placed(half: int, quarter: int, deep: int, before: int, blocks: int, after: 
 
     def build() -> TransformerNet:
         net = lowres(half, quarter, deep, blocks)()
-        at_quarter = [ResidualBlock(quarter) for _ in range(before + after)]
-        net.body = nn.Sequential(*at_quarter[:before], net.body[0], *at_quarter[before:])
+        at_quarter = [ResidualBlock(quarter, rows=net.config.rows) for _ in range(before + after)]
+        net.body = Chain(*at_quarter[:before], net.body[0], *at_quarter[before:])
         return net
 
     return build
@@ -64,7 +64,7 @@ def thin_back(half: int, quarter: int, deep: int, blocks: int) -> Build:
     def build() -> TransformerNet:
         net = lowres(half, quarter, deep, blocks)()
         (block,) = (module for module in net.modules() if isinstance(module, DeepBlock))
-        block.back[0] = ConvNorm(deep, quarter, 1, relu=False)
+        block.back = ConvNorm(deep, quarter, 1, relu=False, rows=net.config.rows)
         return net
 
     return build
@@ -75,21 +75,23 @@ def late(build: Build) -> Build:
 
     def built() -> TransformerNet:
         net = build()
-        (block,) = (module for module in net.modules() if isinstance(module, DeepBlock))
-        early = block.back[0]
-        assert isinstance(early, ConvNorm)
-        block.back = nn.Sequential(Upsample(early.conv.in_channels, early.conv.out_channels, relu=False))
+        place, block = next((place, module) for place, module in enumerate(net.body) if isinstance(module, DeepBlock))
+        inner, channels = block.back.conv.in_channels, block.back.conv.out_channels
+        around = ResidualBlock(channels, rows=net.config.rows)  # it adds what its two parts make, as a DeepBlock does
+        around.first = Chain(block.down, block.blocks)  # type: ignore[assignment]
+        around.second = Upsample(inner, channels, relu=False, rows=net.config.rows)  # type: ignore[assignment]
+        net.body[place] = around
         return net
 
     return built
 
 
-def at_a_quarter(half: int, quarter: int, blocks: int, make: Callable[[int], nn.Module] = ResidualBlock) -> Build:
-    """All blocks at a quarter of the size; `make(channels)` makes one."""
+def at_a_quarter(half: int, quarter: int, blocks: int, make: Callable[..., nn.Module] = ResidualBlock) -> Build:
+    """All blocks at a quarter of the size; `make(channels, rows=...)` makes one."""
 
     def build() -> TransformerNet:
         net = lowres(half, quarter, quarter, blocks)()
-        net.body = nn.Sequential(*(make(quarter) for _ in range(blocks)))
+        net.body = Chain(*(make(quarter, rows=net.config.rows) for _ in range(blocks)))
         return net
 
     return build
@@ -100,7 +102,7 @@ def decoded(half: int, quarter: int, blocks: int) -> Build:
 
     def build() -> TransformerNet:
         net = at_a_quarter(half, quarter, blocks)()
-        net.decoder = nn.Sequential(Upsample(quarter, half))
+        net.decoder = Chain(Upsample(quarter, half, rows=net.config.rows))
         net.head = nn.Sequential(nn.Conv2d(half, 12, 3, padding=1), nn.PixelShuffle(2))
         return net
 
@@ -122,19 +124,19 @@ def norms_in_the_stem(half: int, quarter: int, blocks: int) -> Build:
     return build
 
 
-def expanded(channels: int) -> ResidualBlock:
+def expanded(channels: int, *, rows: int) -> ResidualBlock:
     """1x1 to twice the channels, 3x3 on each channel alone, 1x1 back (Sandler et al. 2018)."""
-    block = ResidualBlock(channels)
-    alone = ConvNorm(2 * channels, 2 * channels, 3)
+    block = ResidualBlock(channels, rows=rows)
+    alone = ConvNorm(2 * channels, 2 * channels, 3, rows=rows)
     alone.conv = nn.Conv2d(2 * channels, 2 * channels, 3, padding=1, groups=2 * channels, bias=False)
-    block.first = nn.Sequential(ConvNorm(channels, 2 * channels, 1), alone)  # type: ignore[assignment]
-    block.second = ConvNorm(2 * channels, channels, 1, relu=False)
+    block.first = Chain(ConvNorm(channels, 2 * channels, 1, rows=rows), alone)  # type: ignore[assignment]
+    block.second = ConvNorm(2 * channels, channels, 1, relu=False, rows=rows)
     return block
 
 
-def grouped(channels: int) -> ResidualBlock:
+def grouped(channels: int, *, rows: int) -> ResidualBlock:
     """The first 3x3 in two groups."""
-    block = ResidualBlock(channels)
+    block = ResidualBlock(channels, rows=rows)
     block.first.conv = nn.Conv2d(channels, channels, 3, padding=1, groups=2, bias=False)
     return block
 
@@ -179,19 +181,19 @@ SHOWN = 4
 def learn(build: Build, painting: str, options: argparse.Namespace, seed: int, sheet: Path) -> dict[str, float]:
     """Train one candidate; returns its losses on the validation photos, and draws the first of them."""
     optim = OptimConfig(max_steps=options.steps, crops=("256x1:1",), seed=seed, learning_rate=options.learning_rate)
-    config = TrainConfig(style=painting, data=options.photos, val_data=options.val, optim=optim)
+    config = TrainConfig(style=(painting,), data=options.photos, val_data=options.val, optim=optim)
     torch.manual_seed(seed)
     net = build()
     judge = LossNetwork((*config.loss.style_layers, config.loss.content_layer), load_weights("vgg16"))
-    system = StyleTransferSystem(config, net, judge, _style_image(painting, config.loss.style_size), Clock(optim))
+    system = StyleTransferSystem(config, net, judge, [_style_image(painting, config.loss.style_size)], Clock(optim))
     photos = PhotoDataModule(config, system.clock)
     optimizer = torch.optim.Adam(net.parameters(), lr=optim.learning_rate)
     start = time.perf_counter()
     for step, batch in enumerate(photos.train_dataloader()):
-        if step == optim.max_steps:
+        if step == options.steps:
             break
         for group in optimizer.param_groups:
-            group["lr"] = optim.learning_rate * optim.rate_at(step, step / optim.max_steps)
+            group["lr"] = optim.learning_rate * optim.rate_at(step, step / options.steps)
         terms, _ = system.judge(batch.float() / 255)
         optimizer.zero_grad()
         terms.total.backward()  # type: ignore[no-untyped-call]
