@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +20,12 @@ from onnx import ModelProto, TensorProto
 from PIL import Image
 
 from faststyle.cli import main
+from faststyle.cli.evaluate import _for_painting
 from faststyle.config import PerceptualConfig
+from faststyle.errors import ImageError, ModelError
 from faststyle.evaluate import run
 from faststyle.modelcard import ModelCard
+from faststyle.runtime.stylizer import Stylizer
 
 ROOT = Path(__file__).parents[2]
 
@@ -156,3 +160,27 @@ def test_ctrl_c_keeps_the_curves_that_are_done(ready, tmp_path):
     assert process.returncode == 130, err
     assert out == "" and "Traceback" not in err
     assert 1 <= len(list(curves.iterdir())) < 4
+
+
+def test_the_style_that_learned_the_painting_is_judged(gallery: Path, negative: Path, tmp_path: Path) -> None:
+    """Known by its file's digest, or else by its name."""
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 48, 3), dtype=np.uint8))
+    pixels = np.asarray(picture)
+    for name in ("wave", "other"):
+        picture.save(tmp_path / f"{name}.png")
+        picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    stylizer = Stylizer(gallery, provider="cpu")
+    by_name = _for_painting(stylizer, str(tmp_path / "wave.png"))
+    assert np.array_equal(by_name(pixels), stylizer.styled("wave")(pixels))
+    with pytest.raises(ModelError, match=r"has learned .*other\.png: name the painting of starry, wave, sheet"):
+        _for_painting(stylizer, str(tmp_path / "other.png"))
+    assert stylizer.card is not None
+    digest = hashlib.sha256((tmp_path / "wave.png").read_bytes()).hexdigest()
+    starry = replace(stylizer.card.styles[0], sha256=digest)
+    stylizer.card = replace(stylizer.card, styles=(starry, *stylizer.card.styles[1:]))
+    by_digest = _for_painting(stylizer, str(tmp_path / "wave.png"))
+    assert np.array_equal(by_digest(pixels), stylizer.styled("starry")(pixels)), "whatever the file is called"
+    with pytest.raises(ImageError, match=r"missing\.png cannot be read"):
+        _for_painting(stylizer, str(tmp_path / "missing.png"))
+    only = Stylizer(negative)
+    assert _for_painting(only, str(tmp_path / "missing.png")) is only
