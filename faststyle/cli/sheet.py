@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,7 +82,7 @@ def run(options: Options) -> int:
 
 
 def _every_style(paths: list[Path]) -> Iterator[tuple[str, Stylizer]]:
-    """Every style of every model with its label, title and artist, or the model's name where its card has none."""
+    """Every style of every model with its label: the names to choose it by, title and artist."""
     from faststyle.runtime.stylizer import Stylizer
 
     for path in paths:
@@ -89,8 +90,9 @@ def _every_style(paths: list[Path]) -> Iterator[tuple[str, Stylizer]]:
         styles = stylizer.card.styles if stylizer.card else ()
         for index, style in enumerate(styles):
             chosen = [float(place == index) for place in range(len(styles))]
+            names = [path.stem] * (len(paths) > 1 or not style.name) + [style.name] * bool(style.name)
             about = ", ".join(filter(None, (style.title, style.artist)))
-            yield f"{path.stem}: {style.name + ': ' if style.name else ''}{about}", stylizer.styled(chosen)
+            yield f"{' '.join(names)}: {about}", stylizer.styled(chosen)
         if not styles:
             yield path.stem, stylizer
 
@@ -109,6 +111,8 @@ def _sheet(cells: list[tuple[str, NDArray[np.uint8]]], columns: int) -> NDArray[
     sheet = Image.new("RGB", (columns * across + _GAP, rows * down + _GAP), "white")
     draw = ImageDraw.Draw(sheet)
     for place, (label, rgb) in enumerate(cells):
+        # Pillow's own font has no accents.
+        label = "".join(letter for letter in unicodedata.normalize("NFKD", label) if not unicodedata.combining(letter))
         left, top = _GAP + place % columns * across, _GAP + place // columns * down
         sheet.paste(Image.fromarray(rgb), (left, top))
         while draw.textlength(label, font) > width and len(label) > 4:
