@@ -72,7 +72,7 @@ def run(options: Options) -> int:
     try:
         for label, stylizer in _every_style(paths):
             line.show(label, plain=label)
-            cells.append((label, stylizer(photo.rgb)))
+            cells.append((label, stylizer(photo).rgb))
     finally:
         line.clear()
     make_folder(output)
