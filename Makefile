@@ -14,8 +14,8 @@ demo: $(VENV)/demo
 	$(BIN)/python data/make_demo.py
 	$(BIN)/faststyle weights
 	rm -rf out/demo.* out/runs/demo
-	$(BIN)/python train.py data/demo/style.png --data data/demo/photos --name demo --init starry \
-		--max-time $(DEMO_TIME) --out out --runs out/runs --warmup-steps 10 --learning-rate 2e-3
+	$(BIN)/python train.py data/demo/style.png --data data/demo/photos --name demo \
+		--max-time $(DEMO_TIME) --out out --runs out/runs --warmup-steps 10
 	$(BIN)/python infer.py data/demo/photo.jpg --model out/demo.onnx -o out/demo.jpg
 
 test: $(VENV)/test lint

@@ -123,9 +123,9 @@ class TrainConfig:
     """Folder of photos, searched recursively."""
     name: str = ""
     """Name of the style and of the files written; the painting's file name by default. Several paintings need one."""
-    net: str = "fast"
-    """Shape of the network: nano, fast, quality, johnson. It decides the speed of the model, hardly that of
-    training."""
+    net: str | None = None
+    """Shape of the network: nano, fast, quality, johnson; by default that of --init, or fast. It decides the speed of
+    the model, hardly that of training."""
     init: str | None = None
     """Weights to start from: a .safetensors file, or the name of a style in checkpoints. By default the base of the
     chosen --net, where there is one."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from faststyle.checkpoints import find_weights, list_weights
-from faststyle.config import NETS, TrainConfig
+from faststyle.config import NETS, NetConfig, TrainConfig
 from faststyle.errors import ConfigError, ModelError, TrainingError
 from faststyle.images import read_image, scale_short_side
 from faststyle.modelcard import ModelCard
@@ -46,6 +46,8 @@ def complete(config: TrainConfig) -> TrainConfig:
     """
     if importlib.util.find_spec("onnxruntime") is None:  # needed at the end, when hours would be lost
         raise ConfigError("onnxruntime, which checks the exported model, is missing: pip install 'faststyle-onnx[cpu]'")
+    if config.net is None:
+        config = replace(config, net=_shape(config.init))
     if config.net not in NETS:
         raise ConfigError(f"--net {config.net!r} is unknown: take one of {', '.join(NETS)}")
     if config.init is None and not config.from_scratch:
@@ -58,6 +60,19 @@ def complete(config: TrainConfig) -> TrainConfig:
         steps = STEPS_FROM_SCRATCH if config.init is None else STEPS
         config = replace(config, optim=replace(config.optim, max_steps=steps))
     return config if config.name else replace(config, name=Path(config.style[0]).stem)
+
+
+def _shape(init: str | None) -> str:
+    """The name of the shape of the weights to start from; `fast` where there are none, or it has no name."""
+    if init is None:
+        return "fast"
+    shape = replace(load_net(find_weights(init))[0].config, norm="instance", styles=1)
+    return next((name for name, net in NETS.items() if net == shape), "fast")
+
+
+def _named_net(config: TrainConfig) -> NetConfig:
+    assert config.net is not None  # `complete` has settled it
+    return NETS[config.net]
 
 
 def find_checkpoint(config: TrainConfig, path: Path) -> Path | None:
@@ -93,7 +108,7 @@ def find_checkpoint(config: TrainConfig, path: Path) -> Path | None:
         if saved.get(key, False) != now[key]:  # checkpoints of 0.1.0 know nothing of --frozen and --add
             what = "the painting" if key == "style" else f"--{key.replace('_', '-')}"
             raise TrainingError(f"the run {config.name} was started with {what} {saved.get(key)}: resume with the same")
-    if channels != NETS[config.net].channels:
+    if channels != _named_net(config).channels:
         raise TrainingError(
             f"{path} holds a run of a version whose --net {config.net} was another: choose another --name"
         )
@@ -126,10 +141,10 @@ def first_net(
     if config.init is None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.optim.seed)
-            return TransformerNet(replace(NETS[config.net], styles=count)), None
+            return TransformerNet(replace(_named_net(config), styles=count)), None
     path = find_weights(config.init)
     net, card = load_net(path)
-    if replace(net.config, norm="instance", styles=1) != NETS[config.net]:
+    if replace(net.config, norm="instance", styles=1) != _named_net(config):
         raise ModelError(
             f"{path} holds a net of another shape than --net {config.net}: take the one that it was trained with"
         )
