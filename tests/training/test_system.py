@@ -77,7 +77,8 @@ def test_what_a_step_trains_is_a_pure_function_of_seed_step_and_rank(make: Any) 
 
 
 def test_every_style_has_its_share_and_a_quarter_of_the_steps_are_weaker(make: Any) -> None:
-    drawn = [make(3).draw(step) for step in range(2000)]
+    trained = make(3)
+    drawn = [trained.draw(step) for step in range(2000)]
     shares = np.bincount([style for style, _ in drawn], minlength=3) / 2000
     assert np.abs(shares - 1 / 3).max() < 0.04
     weaker = np.array([strength for _, strength in drawn if strength != 1.0])
