@@ -56,6 +56,19 @@ def test_steps_and_name_are_filled_in(settings: Settings) -> None:
     assert complete(replace(open_ended, name="mine")).name == "mine"
 
 
+def test_the_net_is_that_of_the_weights_to_start_from(settings: Settings, tmp_path: Path) -> None:
+    bare = replace(settings(), net=None)
+    assert complete(bare).net == "fast"
+    for name in ("nano", "quality"):
+        net = TransformerNet(replace(NETS[name], styles=2))
+        save_net(tmp_path / f"{name}.safetensors", net, ModelCard(name, net=net.config.to_dict()))
+        started = replace(bare, from_scratch=False, init=str(tmp_path / f"{name}.safetensors"))
+        assert complete(started).net == name
+        assert complete(replace(started, net="johnson")).net == "johnson", "what is asked for is refused later"
+    with pytest.raises(ModelError, match="there is no weights file missing"):
+        complete(replace(bare, from_scratch=False, init="missing"))
+
+
 @pytest.fixture
 def judge(settings: Settings) -> LossNetwork:
     config = settings()
