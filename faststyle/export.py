@@ -117,8 +117,9 @@ def check_parity(net: TransformerNet, model: bytes) -> int:
         images = np.clip(128 + 100 * waves + random.normal(0, 8, waves.shape), 0, 255).astype(np.uint8)
         pairs = [(plain(images), repaint(net, images))]
         if net.config.rows > 1:
-            strength = 0.5 if net.config.rows > net.config.styles else 1.0
-            pairs.append((plain.styled(mixed, strength)(images), repaint(net, images, mixed, strength)))
+            strength = 0.5 if net.config.rows > net.config.styles else None
+            theirs = repaint(net, images, mixed, 1.0 if strength is None else strength)
+            pairs.append((plain.styled(mixed, strength)(images), theirs))
         for ours, theirs in pairs:
             worst = max(worst, int(np.abs(ours.astype(int) - theirs).max()))
     return worst

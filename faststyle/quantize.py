@@ -68,7 +68,7 @@ def quantize_model(model: bytes, photos: Sequence[Pixels]) -> bytes:
     """The model with integer convolutions, sums and upsampling, in QDQ form; what goes in and comes out stays.
 
     Weights have a scale for every channel, activations one for each tensor, from the smallest to the largest value that
-    the photos give. The last convolution stays in float32: its rounding would be seen.
+    the photos give. The head stays in float32, and the photo beside it: their rounding would be seen.
     """
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
@@ -85,7 +85,8 @@ def quantize_model(model: bytes, photos: Sequence[Pixels]) -> bytes:
     names = [node.name for node in graph.node]
     # Sums before the first convolution are those of the dither and of sizes.
     early = [node.name for node in graph.node[: names.index(convolutions[0])]]
-    late = [node.name for node in graph.node[names.index(convolutions[-1]) :]]
+    head = next(node.name for node in graph.node if "head.0.weight" in node.input)
+    late = [node.name for node in graph.node[names.index(head) :]]
     logging.getLogger().addFilter(_quiet)
     try:
         with tempfile.TemporaryDirectory() as folder:

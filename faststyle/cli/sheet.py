@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,15 +15,9 @@ from faststyle.cli.steps import claim, make_folder
 from faststyle.errors import ModelError
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from faststyle.runtime.stylizer import Stylizer
 
 __all__ = ["Options", "run"]
-
-_GAP = 8
-"""Pixels between pictures."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +52,7 @@ def run(options: Options) -> int:
     """Repaint, lay out and write; a model that cannot be used ends it."""
     from faststyle.checkpoints import find_model, list_models
     from faststyle.images import Picture, fit_within, read_image, save_image
+    from faststyle.sheet import contact_sheet
 
     paths = [find_model(model) for model in options.model] or list(list_models().values())
     if not paths:
@@ -76,7 +70,7 @@ def run(options: Options) -> int:
     finally:
         line.clear()
     make_folder(output)
-    save_image(Picture(rgb=_sheet(cells, options.columns), name="the sheet"), output)
+    save_image(Picture(rgb=contact_sheet(cells, options.columns), name="the sheet"), output)
     print(output)
     return 0
 
@@ -95,27 +89,3 @@ def _every_style(paths: list[Path]) -> Iterator[tuple[str, Stylizer]]:
             yield f"{' '.join(names)}: {about}", stylizer.styled(chosen)
         if not styles:
             yield path.stem, stylizer
-
-
-def _sheet(cells: list[tuple[str, NDArray[np.uint8]]], columns: int) -> NDArray[np.uint8]:
-    """Pictures of equal size in rows on white, each with its label below."""
-    import numpy as np
-    from PIL import Image, ImageDraw, ImageFont
-
-    height, width = cells[0][1].shape[:2]
-    text = max(11, width // 26)
-    font = ImageFont.load_default(text)
-    columns = min(columns, len(cells))
-    rows = -(-len(cells) // columns)
-    across, down = width + _GAP, height + 2 * text + _GAP
-    sheet = Image.new("RGB", (columns * across + _GAP, rows * down + _GAP), "white")
-    draw = ImageDraw.Draw(sheet)
-    for place, (label, rgb) in enumerate(cells):
-        # Pillow's own font has no accents.
-        label = "".join(letter for letter in unicodedata.normalize("NFKD", label) if not unicodedata.combining(letter))
-        left, top = _GAP + place % columns * across, _GAP + place // columns * down
-        sheet.paste(Image.fromarray(rgb), (left, top))
-        while draw.textlength(label, font) > width and len(label) > 4:
-            label = label[:-4].rstrip(" .,:") + "..."
-        draw.text((left, top + height + text // 3), label, fill="black", font=font)
-    return np.array(sheet)

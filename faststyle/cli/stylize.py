@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -84,7 +85,8 @@ def run(options: Options) -> int:
     from faststyle.runtime.stylizer import Stylizer
 
     model = find_model(options.model)
-    jobs = plan(options.photos, options.output, _label(model, options.style))
+    label = _label(model, options.style)
+    jobs = plan(options.photos, options.output, label)
     stylizer = Stylizer(model, provider=options.provider, threads=options.threads)
     if options.style is not None or options.strength is not None:
         stylizer = stylizer.styled(options.style, options.strength)
@@ -153,7 +155,8 @@ def _label(model: Path, style: str | None) -> str:
     """What a result is called after: its styles, or the model."""
     from faststyle.runtime.mixing import parse_mixture
 
-    return model.stem if style is None else "-".join(parse_mixture(style))
+    name = model.stem if style is None else "-".join(parse_mixture(style))
+    return re.sub(r"[^\w.+ -]", "_", name)
 
 
 def _repaint(photo: Picture, stylizer: Stylizer, options: Options) -> Picture:

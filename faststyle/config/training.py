@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import Literal
 
 from faststyle.config.checks import require
@@ -166,6 +167,10 @@ class TrainConfig:
     def __post_init__(self) -> None:
         require(not set(self.name) & set("/\\"), f"--name {self.name!r} is a path: name the folder with --out instead")
         require(bool(self.style), "name at least one painting")
+        require(not isinstance(self.style, str), "style is a tuple of paintings, not one path")
+        stems = [PurePath(path).stem for path in self.style]
+        twice = next((stem for stem in stems if stems.count(stem) > 1), None)
+        require(twice is None, f"two paintings are named {twice}, which is how a style is chosen: rename one")
         require(len(self.style) == 1 or bool(self.name), "several paintings need a --name for their model")
         for flag in ("title", "artist", "year", "licence"):
             given = len(getattr(self, flag))

@@ -50,7 +50,7 @@ def load_net(path: str | Path) -> tuple[TransformerNet, ModelCard]:
         raise ModelError(f"{path} carries no model card: name a .safetensors file that faststyle train wrote")
     if newer := sorted(set(card.net) - {item.name for item in fields(NetConfig)}):
         raise ModelError(f"{path} holds a net of a newer faststyle, with {', '.join(newer)}: update faststyle")
-    if card.net.get("family") == "lowres" and card.net.get("norm") != "frozen" and "blend.share" not in tensors:
+    if card.net.get("family") == "lowres" and "blend.share" not in tensors:
         raise ModelError(
             f"{path} holds a net of faststyle 0.1: its .onnx works as before, but to go on from it train it anew"
         )

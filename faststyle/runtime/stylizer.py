@@ -137,7 +137,7 @@ class Stylizer:
         offered = plain.offered if isinstance(plain, ContractNetwork) else set()
         options = model_options(offered, self.card, style, strength, self._name)
         styled = copy.copy(self)
-        if options and isinstance(plain, ContractNetwork):
+        if isinstance(plain, ContractNetwork):
             styled._plain = styled._network = plain.styled(options)
         return styled
 

@@ -91,6 +91,8 @@ def find_checkpoint(config: TrainConfig, path: Path) -> Path | None:
     try:
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)["faststyle"]
         saved, channels = checkpoint["config"], tuple(checkpoint["net"]["channels"])
+        if isinstance(saved["style"], str):  # up to 0.1 a run had one painting
+            saved["style"] = (saved["style"],)
     except Exception as error:  # torch raises half a dozen kinds for a damaged file
         raise TrainingError(
             f"{path} cannot be read ({str(error).splitlines()[0]}): delete it and start again"
@@ -151,7 +153,8 @@ def first_net(
     if net.config.norm == "frozen" and not config.frozen:
         raise ModelError(f"{path} holds a frozen net, which cannot be thawed: train it on with --frozen")
     kept = list(range(net.config.styles)) if config.add else []
-    if config.add and (taken := {style.name for style in card.styles} & {Path(path).stem for path in config.style}):
+    names = {style.name or card.name for style in card.styles} if config.add else set()
+    if taken := names & {Path(painting).stem for painting in config.style}:
         raise TrainingError(f"{path} has a style {min(taken)} already: give the painting's file another name")
     if checkpoint is not None:
         norm: Literal["instance", "frozen"] = "frozen" if config.frozen else "instance"

@@ -93,7 +93,7 @@ class StyleTransferSystem(pl.LightningModule):
 
     def draw(self, step: int, rank: int = 0) -> tuple[int, float]:
         """Which style and which strength a step trains: a pure function of seed, step and rank."""
-        random = np.random.default_rng((self.config.optim.seed, step, rank))
+        random = np.random.default_rng((self.config.optim.seed, step, rank, 2))  # a stream apart from the crops'
         count = self.net.config.styles - self._before
         style, weaker, strength = int(random.integers(count)), random.random(), random.random()
         return style, strength if weaker < WEAKER and self.net.config.rows > self.net.config.styles else 1.0

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from faststyle import Stylizer
-from faststyle.cli import main, sheet
+from faststyle.cli import main
 from faststyle.images import fit_within, read_image
+from faststyle.sheet import GAP
 
 ROOT = Path(__file__).parents[2]
-GAP = sheet._GAP
 
 
 def rgb(path: str) -> NDArray[np.uint8]:
