@@ -23,10 +23,11 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def learn(painting: str, minutes: int, start: list[str], options: argparse.Namespace) -> dict[str, Any]:
     """One run: its seconds as a whole, its steps, and its losses; kept beside its model."""
-    name = f"{Path(painting).stem}-{'scratch' if '--from-scratch' in start else 'base'}-{minutes}"
+    beginning = "scratch" if "--from-scratch" in start else Path(options.init or "base").stem
+    name = f"{Path(painting).stem}-{options.net}-{beginning}-{minutes}"
     kept: Path = options.out / f"{name}.run.json"
     if not kept.exists():
-        limit = ["--max-time", f"{minutes // 60:02}:{minutes % 60:02}:00", "--max-steps", "1000000"] if minutes else []
+        limit = ["--max-time", f"{minutes // 60:02}:{minutes % 60:02}:00"] if minutes else []
         photos = ["--data", options.photos, "--val-data", options.val, "--net", options.net]
         where = ["--name", name, "--out", str(options.out), "--runs", str(options.out / "runs")]
         before = time.perf_counter()

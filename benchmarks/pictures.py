@@ -92,18 +92,18 @@ def main() -> None:
         )
 
     print("| picture | content | style | relu4_3 | lattice | border |\n|---|---|---|---|---|---|")
-    photos = {Path(path).stem: read_image(path).rgb for path in options.photos}
+    photos = [(Path(path).stem, read_image(path).rgb) for path in options.photos]
     if options.fit:
-        photos = {name: resize_rgb(photo, *map(int, options.fit.split("x"))) for name, photo in photos.items()}
+        photos = [(name, resize_rgb(photo, *map(int, options.fit.split("x")))) for name, photo in photos]
     if options.against:
         other = read_image(options.against).rgb
-        row(Path(options.against).stem, other, resize_rgb(next(iter(photos.values())), other.shape[1], other.shape[0]))
+        row(Path(options.against).stem, other, resize_rgb(photos[0][1], other.shape[1], other.shape[0]))
     for strength in options.strength:
         stylizer = Stylizer(options.model)
         if options.style is not None or strength is not None:
             stylizer = stylizer.styled(options.style, strength)
         at = "" if strength is None else f" at {strength:g}"
-        rows = [row(f"{name}{at}", stylizer(photo), photo) for name, photo in photos.items()]
+        rows = [row(f"{name}{at}", stylizer(photo), photo) for name, photo in photos]
         if len(rows) > 1:
             report(f"median{at}", [float(value) for value in np.median(rows, axis=0)])
 

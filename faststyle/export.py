@@ -58,8 +58,8 @@ def build_onnx(net: TransformerNet, card: ModelCard) -> bytes:
     """The ONNX file of a net: input `image` and output `stylized`, both uint8 N x H x W x 3, all of N, H, W free.
 
     Two more inputs have defaults, so that nobody needs to give them: `strength`, float32 [1], which is 1; and, in a net
-    of S > 1 styles, `style_weights`, float32 [S], the first style alone. Weights are scaled to a sum of 1, strength is
-    clipped to [0, 1].
+    of S > 1 styles, `style_weights`, float32 [S], the first style alone. Weights, 0 or more and not all 0, are
+    scaled to a sum of 1, strength is clipped to [0, 1].
     """
     graph = _Graph(net)
     dims: list[str | int] = ["N", "H", "W", 3]
@@ -154,7 +154,7 @@ class _Graph:
 
     def _write(self, net: TransformerNet) -> None:
         padding = net.config.padding
-        strength = self._mix(net) if net.config.rows > 1 else None
+        strength = self._mix(net) if net.config.rows > 1 else self.floats(1.0, (1,))
         shape = self.op("Shape", ["image"])
         batch, height, width = (self.op("Slice", [shape, self.ints([i]), self.ints([i + 1])]) for i in range(3))
         x = "image"
@@ -298,7 +298,7 @@ class _Graph:
         self.inputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, list(default.shape)))
         return self.tensor(name, default.astype(np.float32))
 
-    def _blend(self, module: Blend, painted: str, photo: str, strength: str | None) -> str:
+    def _blend(self, module: Blend, painted: str, photo: str, strength: str) -> str:
         """The photo's pixels beside what was painted, both as the head has them: 16 pixels of a cell as 48 channels.
 
         A convolution takes the photo there, since it stays in onnxruntime's fast layout and is fused with the sum. What
@@ -311,15 +311,11 @@ class _Graph:
         shape, channels = [factor, factor], self.ints([1, 3 * factor**2, 1, 1])
         photo = self.op("Conv", [photo, cells], kernel_shape=shape, strides=shape)
         share = self._row(module.share)
-        total = share if strength is None else self.op("Add", [share, strength])
-        if strength is None:
-            total = self.op("Add", [total, self.floats(1.0)])
+        total = self.op("Add", [share, strength])
         rest = self.op("Mul", [self.op("Sub", [self.floats(1.0), total]), self.floats(0.5)])
         photo = self.op("Mul", [photo, self.op("Expand", [share, channels])])
         photo = self.op("Add", [photo, self.op("Expand", [rest, channels])])
-        if strength is not None:
-            painted = self.op("Mul", [painted, strength])
-        return self.op("Add", [photo, painted])
+        return self.op("Add", [photo, self.op("Mul", [painted, strength])])
 
     def _row(self, rows: Tensor) -> str:
         """What the mixture makes of the rows of a module; a net of a single row has it as a constant."""

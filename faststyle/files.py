@@ -1,9 +1,10 @@
-"""Writing files whole or not at all."""
+"""Writing files whole or not at all, and knowing them again."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import secrets
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from faststyle.errors import WriteError
 
-__all__ = ["check_target", "write_errors", "write_file"]
+__all__ = ["check_target", "file_digest", "write_errors", "write_file"]
 
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -32,6 +33,12 @@ def write_file(path: str | os.PathLike[str], data: bytes) -> None:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+
+
+def file_digest(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file, by which a card knows a painting again."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_target(path: str | os.PathLike[str]) -> None:

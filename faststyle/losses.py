@@ -65,7 +65,9 @@ class _Gram(torch.autograd.Function):
         (features,) = ctx.saved_tensors
         n, c, h, w = features.shape
         both = (slope + slope.transpose(1, 2)) / (c * h * w) ** 0.5
-        return torch.bmm(_pixels(features), both).to(features.dtype).reshape(n, h, w, c).permute(0, 3, 1, 2)
+        with torch.autocast(slope.device.type, enabled=False):
+            product = torch.bmm(_pixels(features), both)
+        return product.to(features.dtype).reshape(n, h, w, c).permute(0, 3, 1, 2)
 
 
 def _pixels(features: Tensor) -> Tensor:

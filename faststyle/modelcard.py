@@ -81,11 +81,15 @@ class ModelCard:
             )
         known = {item.name for item in fields(cls)}
         try:
-            styles = tuple(Style(**style) for style in values.get("styles", ()))
+            about = {item.name for item in fields(Style)}
+            styles = tuple(
+                Style(**{key: value for key, value in style.items() if key in about})
+                for style in values.get("styles", ())
+            )
             return cls(
                 **{key: value for key, value in values.items() if key in known and key != "styles"}, styles=styles
             )
-        except TypeError as error:
+        except (TypeError, AttributeError) as error:
             raise ModelError(f"its card is damaged ({error}): export the model again") from None
 
     @classmethod

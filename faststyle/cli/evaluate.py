@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import time
@@ -14,14 +13,14 @@ from tyro.conf import Positional, arg
 
 from faststyle.cli.console import StatusLine, needs
 from faststyle.cli.jobs import identity
+from faststyle.cli.painting import for_painting
 from faststyle.cli.steps import PLAIN_EVERY, duration, make_folder
 from faststyle.cli.weights import download_bar
 from faststyle.config import EvaluateConfig
-from faststyle.errors import ConfigError, ImageError, ModelError
+from faststyle.errors import ConfigError
 
 if TYPE_CHECKING:
     from faststyle.evaluate.run import Evaluation, Progress
-    from faststyle.runtime.stylizer import Stylizer
 
 __all__ = ["Options", "run"]
 
@@ -63,7 +62,7 @@ def run(options: Options) -> int:
     config = EvaluateConfig(**{item.name: getattr(options, item.name) for item in fields(EvaluateConfig)})
     model = find_model(options.model)
     output = None if options.output is None else _claim(Path(options.output), model)
-    stylizer = _for_painting(Stylizer(model), options.style)
+    stylizer = for_painting(Stylizer(model), options.style)
     display = _Display()
     try:
         with download_bar() as bar:
@@ -77,24 +76,6 @@ def run(options: Options) -> int:
         write_file(output, f"{text}\n".encode(errors="surrogateescape"))
     print(text if options.json else _table(result))
     return 0
-
-
-def _for_painting(stylizer: Stylizer, painting: str) -> Stylizer:
-    """The style of a model that learned a painting; a model of one style is taken at its user's word."""
-    styles = stylizer.card.styles if stylizer.card else ()
-    if len(styles) < 2:
-        return stylizer
-    try:
-        digest = hashlib.sha256(Path(painting).read_bytes()).hexdigest()
-    except OSError as error:
-        raise ImageError(f"{painting} cannot be read ({error.strerror}): name the painting with --style") from None
-    known = [style.sha256 == digest for style in styles]
-    if not any(known):
-        known = [style.name == Path(painting).stem for style in styles]
-    if not any(known):
-        names = ", ".join(stylizer.styles)
-        raise ModelError(f"none of the model's styles has learned {painting}: name the painting of {names}")
-    return stylizer.styled([float(each) for each in known])
 
 
 def _claim(output: Path, model: Path) -> Path:

@@ -13,6 +13,7 @@ from tyro.conf import Positional, arg
 
 from faststyle.cli.console import needs
 from faststyle.cli.jobs import writable
+from faststyle.cli.painting import for_painting
 from faststyle.cli.steps import StepDisplay, claim, make_folder, spare
 from faststyle.cli.weights import download_bar
 from faststyle.config import GatysConfig
@@ -83,7 +84,9 @@ def run(options: Options) -> int:
         spare(Path(options.timelapse), inputs)
     size = scales_of(photo.rgb.shape[1], photo.rgb.shape[0], config)[-1]
     with download_bar() as bar:
-        steps = gatys(photo, paintings, config, init=_init(options.init), masks=options.mask, on_fetch=bar)
+        steps = gatys(
+            photo, paintings, config, init=_init(options.init, options.styles[0]), masks=options.mask, on_fetch=bar
+        )
     make_folder(output)
     if options.timelapse is not None:
         make_folder(Path(options.timelapse))
@@ -130,13 +133,14 @@ def _output(options: Options) -> Path:
     return writable(content.with_stem(f"{content.stem}-{Path(options.styles[0]).stem}"))
 
 
-def _init(init: str) -> str | Stylizer:
-    """What to start from: one of the words, the path of a picture, or a model that repaints the photo."""
+def _init(init: str, painting: str) -> str | Stylizer:
+    """What to start from: one of the words, the path of a picture, or a model that repaints the photo, in the style
+    that learned the painting."""
     if not init.endswith(".onnx"):
         return init
     with needs("cpu"):
         from faststyle.runtime.stylizer import Stylizer
-    return Stylizer(init)
+    return for_painting(Stylizer(init), painting)
 
 
 def _film(path: str | None, size: tuple[int, int]) -> AbstractContextManager[FrameWriter | None]:

@@ -70,7 +70,8 @@ def run(options: Options) -> int:
     finally:
         line.clear()
     make_folder(output)
-    save_image(Picture(rgb=contact_sheet(cells, options.columns), name="the sheet"), output)
+    sheet = contact_sheet(cells, options.columns)
+    save_image(Picture(rgb=sheet, icc_profile=photo.icc_profile, name="the sheet"), output)
     print(output)
     return 0
 

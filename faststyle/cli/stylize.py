@@ -50,7 +50,11 @@ class Options:
     contrasts."""
     output: Annotated[
         str | None,
-        arg(aliases=("-o",), metavar="FILE|DIR|-", help_behavior_hint="(default: NAME-MODEL beside the photo)"),
+        arg(
+            aliases=("-o",),
+            metavar="FILE|DIR|-",
+            help_behavior_hint="(default: NAME-MODEL or NAME-STYLE beside the photo)",
+        ),
     ] = None
     """Where to write: a file, a folder (created if missing), or - for standard output. Several photos or a folder of
     photos go to a folder; subfolders are kept."""

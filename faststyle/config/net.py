@@ -47,11 +47,8 @@ class NetConfig:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """The shape as plain values for a card; instance norm goes without saying, as older versions read it."""
-        values = asdict(self)
-        if self.norm == "instance":
-            del values["norm"]
-        return values
+        """The shape as plain values for a card."""
+        return asdict(self)
 
     @property
     def rows(self) -> int:

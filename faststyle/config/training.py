@@ -42,7 +42,8 @@ class OptimConfig:
     """Adam with a warm-up and a cosine, and how long it runs."""
 
     max_steps: int | None = None
-    """Optimiser steps to train for; by default 600 from a base or other weights, 4000 from scratch."""
+    """Optimiser steps to train for; by default 600 from a base or other weights, 4000 from scratch, and as many as
+    --max-time has room for where that is given."""
     max_time: str | None = None
     """Stop after this long, as HH:MM:SS; the schedules then follow the clock if it runs out before --max-steps."""
     learning_rate: float = 3e-3
@@ -147,13 +148,13 @@ class TrainConfig:
     resume: bool = False
     """Continue the run of this name from its last checkpoint."""
     title: tuple[str, ...] = ()
-    """Title of the painting, for the card; one for each painting."""
+    """Title of the painting, for the card; one for each painting, after the paintings."""
     artist: tuple[str, ...] = ()
-    """Who painted it, for the card; one for each painting."""
+    """Who painted it, for the card; one for each painting, after the paintings."""
     year: tuple[str, ...] = ()
-    """When, for the card; one for each painting."""
+    """When, for the card; one for each painting, after the paintings."""
     licence: tuple[str, ...] = ()
-    """Licence of the painting, for the card; one for each painting."""
+    """Licence of the painting, for the card; one for each painting, after the paintings."""
     loss_weights: str | None = None
     """File with the loss network's weights; found or fetched by default."""
     checkpoint_every: int = 200
@@ -171,6 +172,9 @@ class TrainConfig:
         stems = [PurePath(path).stem for path in self.style]
         twice = next((stem for stem in stems if stems.count(stem) > 1), None)
         require(twice is None, f"two paintings are named {twice}, which is how a style is chosen: rename one")
+        odd = next((stem for stem in stems if set(stem) & set(",:") or stem != stem.strip()), None)
+        several = len(stems) > 1 or self.add
+        require(not several or odd is None, f"{odd} cannot name a style, since , and : separate names: rename the file")
         require(len(self.style) == 1 or bool(self.name), "several paintings need a --name for their model")
         for flag in ("title", "artist", "year", "licence"):
             given = len(getattr(self, flag))

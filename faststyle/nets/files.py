@@ -57,6 +57,8 @@ def load_net(path: str | Path) -> tuple[TransformerNet, ModelCard]:
     try:
         settings = dict(card.net, channels=tuple(card.net["channels"]))
         net = TransformerNet(NetConfig(**settings))
+        if net.config.styles not in (1, len(card.styles)):
+            raise ModelError(f"{net.config.styles} styles, {len(card.styles)} of them named")
         net.load_state_dict(_rows(tensors) if net.config.norm == "instance" else tensors)
     except (FaststyleError, KeyError, TypeError, RuntimeError) as error:
         reason = str(error).splitlines()[0]

@@ -209,6 +209,7 @@ class Blend(nn.Module):
     def forward(self, painted: Tensor, photo: Tensor, mixture: Tensor) -> Tensor:
         styles = mixture[:, : len(self.share)]
         strength = styles.sum(1)
-        share = styles @ self.share + 1 - strength
+        # Not a matrix product, which autocast would round: the share is small beside 1.
+        share = (styles * self.share).sum(1) + (1 - strength)
         strength, share = strength[:, None, None, None], share[:, None, None, None]
         return (0.5 + strength * (painted - 0.5) + share * (photo - 0.5)).clamp(0, 1)

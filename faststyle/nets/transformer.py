@@ -74,7 +74,7 @@ class TransformerNet(nn.Module):
         self, image: Tensor, style_weights: Tensor | Sequence[float] | None = None, strength: float = 1.0
     ) -> Tensor:
         """`style_weights` has one number for each style, which are scaled to a sum of 1; by default the first style.
-        `strength` in [0, 1] is 1 where the net has no row for the photo."""
+        `strength` in [0, 1] must be 1 where the net has no row for the photo; ValueError otherwise."""
         height, width = image.shape[2:]
         padded = reflect_pad(image, self.config.padding, self.config.stride)
         stylized = self.paint(padded, self.mixture(style_weights, strength))
@@ -83,6 +83,8 @@ class TransformerNet(nn.Module):
 
     def mixture(self, style_weights: Tensor | Sequence[float] | None = None, strength: float = 1.0) -> Tensor:
         """How much of each row of the norms goes into a picture: 1 x rows, the styles first."""
+        if strength != 1.0 and self.config.rows == self.config.styles:
+            raise ValueError("this net has no row for the photo: its strength is 1")
         head = next(self.head.parameters())
         if style_weights is None:
             style_weights = [1.0] + [0.0] * (self.config.styles - 1)

@@ -21,7 +21,10 @@ Mixture = str | Mapping[str, float] | Sequence[float]
 
 def style_names(card: ModelCard | None) -> list[str]:
     """The names by which the styles of a model are chosen, in its own order."""
-    return [style.name or style.title for style in card.styles] if card else []
+    if card is None:
+        return []
+    alone = len(card.styles) == 1
+    return [style.name or (card.name if alone else style.title) for style in card.styles]
 
 
 def parse_mixture(text: str) -> dict[str, float]:
@@ -54,7 +57,7 @@ def model_options(
         if not 0 <= strength <= 1:
             raise ConfigError(f"the strength must lie between 0 and 1, not {strength}")
         if STRENGTH not in offered:
-            raise ModelError(f"{name} has no strength to choose: take a model that this version of faststyle trained")
+            raise ModelError(f"{name} has no strength to choose: take one of this version, neither frozen nor johnson")
         options[STRENGTH] = np.array([strength], np.float32)
     if style is not None:
         names = style_names(card)
@@ -80,7 +83,10 @@ def _weights(style: Mixture, names: Sequence[str], model: str) -> list[float]:
             raise ConfigError(f"{model} holds {len(names)} styles: give as many weights, not {len(weights)}")
     if not all(0 <= weight < math.inf for weight in weights) or not 0 < sum(weights) < math.inf:
         raise ConfigError("the weights of the styles must be 0 or more, and one of them above 0")
-    return weights
+    # As shares, before they become float32: there a tiny or a huge number is none.
+    largest = max(weights)
+    weights = [weight / largest for weight in weights]
+    return [weight / sum(weights) for weight in weights]
 
 
 def _place(wanted: str, names: Sequence[str], model: str) -> int:

@@ -53,7 +53,10 @@ def network_for(session: InferenceSession, name: str, contract: Callable[[], Con
 
 
 def signature(session: InferenceSession) -> str:
-    """Inputs and outputs in one line, e.g. `image uint8 [N, H, W, 3] -> stylized uint8 [N, H, W, 3]`."""
+    """Inputs, those with defaults in brackets, and outputs in one line.
+
+    For instance `image uint8 [N, H, W, 3] (optional: strength float [1]) -> stylized uint8 [N, H, W, 3]`.
+    """
 
     def side(values: list[NodeArg]) -> str:
         return ", ".join(
@@ -62,7 +65,10 @@ def signature(session: InferenceSession) -> str:
             for value in values
         )
 
-    return f"{side(session.get_inputs())} -> {side(session.get_outputs())}"
+    optional = side(session.get_overridable_initializers())
+    return (
+        f"{side(session.get_inputs())}{f' (optional: {optional})' if optional else ''} -> {side(session.get_outputs())}"
+    )
 
 
 def _is(value: NodeArg, kind: str, axis: int, channels: tuple[int | None, ...]) -> bool:

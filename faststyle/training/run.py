@@ -26,7 +26,7 @@ import faststyle
 from faststyle.config import TrainConfig
 from faststyle.errors import ConfigError, TrainingError, WriteError
 from faststyle.export import export_onnx
-from faststyle.files import write_file
+from faststyle.files import file_digest, write_file
 from faststyle.modelcard import ModelCard, Style
 from faststyle.nets.files import save_net
 from faststyle.nets.lossnet import LossNetwork
@@ -34,7 +34,7 @@ from faststyle.nets.weights import load_weights
 from faststyle.training.callbacks import Board, Preview, Progress, Report, StopOnTime, validation_losses
 from faststyle.training.clock import Clock
 from faststyle.training.data import PhotoDataModule
-from faststyle.training.start import complete, find_checkpoint, first_net, painting_digest, style_image
+from faststyle.training.start import complete, find_checkpoint, first_net, style_image
 from faststyle.training.system import StyleTransferSystem
 
 __all__ = ["TrainResult", "fit"]
@@ -64,6 +64,7 @@ def fit(config: TrainConfig, on_progress: Callable[[Progress], None] | None = No
     folder = Path(config.runs) / config.name
     checkpoint = find_checkpoint(config, folder / "last.ckpt")
     style_images = [style_image(path, config.loss.style_size) for path in config.style]
+    digests = [file_digest(path) for path in config.style]  # now: a file may be gone when the run ends
     clock = Clock(config.optim)
     photos = PhotoDataModule(config, clock)
     loss = config.loss
@@ -103,7 +104,7 @@ def fit(config: TrainConfig, on_progress: Callable[[Progress], None] | None = No
         trainer.save_checkpoint(folder / "last.ckpt")
         if system.validated_at != trainer.global_step:
             trainer.validate(system, photos, verbose=False)
-    result = _deliver(config, system, photos, parent, finished)
+    result = _deliver(config, system, photos, parent, digests, finished)
     if finished and trainer.is_global_zero:
         (folder / "last.ckpt").unlink(missing_ok=True)
     return result
@@ -161,14 +162,18 @@ def _claim(folder: Path, flag: str) -> None:
 
 
 def _deliver(
-    config: TrainConfig, system: StyleTransferSystem, photos: PhotoDataModule, parent: ModelCard | None, finished: bool
+    config: TrainConfig,
+    system: StyleTransferSystem,
+    photos: PhotoDataModule,
+    parent: ModelCard | None,
+    digests: list[str],
+    finished: bool,
 ) -> TrainResult:
     """Write weights, card and the checked model."""
     count, several = len(config.style), system.net.config.styles > 1
     names = tuple(Path(path).stem for path in config.style) if several else (config.name,)
     blank = ("",) * count
     facts = (config.title or names, config.artist or blank, config.year or blank, config.licence or blank)
-    digests = map(painting_digest, config.style)
     styles = tuple(map(Style, *facts, digests, names if several else blank))
     losses = validation_losses(system.trainer)
     if config.add:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -16,6 +16,7 @@ from torch import Tensor
 from faststyle.checkpoints import find_weights, list_weights
 from faststyle.config import NETS, NetConfig, TrainConfig
 from faststyle.errors import ConfigError, ModelError, TrainingError
+from faststyle.files import file_digest
 from faststyle.images import read_image, scale_short_side
 from faststyle.modelcard import ModelCard
 from faststyle.nets.files import load_net
@@ -27,7 +28,7 @@ from faststyle.training.clock import Clock
 from faststyle.training.data import PhotoDataModule
 from faststyle.training.system import StyleTransferSystem
 
-__all__ = ["complete", "find_checkpoint", "first_net", "painting_digest", "style_image"]
+__all__ = ["complete", "find_checkpoint", "first_net", "style_image"]
 
 BASES = {"fast": "gallery", "quality": "starry"}
 """Shapes of net and the shipped weights that a new style starts from."""
@@ -56,7 +57,7 @@ def complete(config: TrainConfig) -> TrainConfig:
             config = replace(config, init=base)
         else:
             _log.warning("there is no base for --net %s: training from scratch, which takes an hour or two", config.net)
-    if config.optim.max_steps is None:
+    if config.optim.max_steps is None and config.optim.max_time is None:
         steps = STEPS_FROM_SCRATCH if config.init is None else STEPS
         config = replace(config, optim=replace(config.optim, max_steps=steps))
     return config if config.name else replace(config, name=Path(config.style[0]).stem)
@@ -90,13 +91,13 @@ def find_checkpoint(config: TrainConfig, path: Path) -> Path | None:
         raise TrainingError(f"{path} does not exist: there is no run to resume; leave --resume out to start one")
     try:
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)["faststyle"]
-        saved, channels = checkpoint["config"], tuple(checkpoint["net"]["channels"])
-        if isinstance(saved["style"], str):  # up to 0.1 a run had one painting
-            saved["style"] = (saved["style"],)
+        saved, net = checkpoint["config"], checkpoint["net"]
     except Exception as error:  # torch raises half a dozen kinds for a damaged file
         raise TrainingError(
             f"{path} cannot be read ({str(error).splitlines()[0]}): delete it and start again"
         ) from None
+    if "styles" not in net:
+        raise TrainingError(f"{path} holds a run of faststyle 0.1, which cannot be resumed: choose another --name")
     now = asdict(config)
     free = {"optim": {"max_steps", "max_time", "learning_rate", "gradient_clip"}}
     for group in ("loss", "optim"):
@@ -107,10 +108,14 @@ def find_checkpoint(config: TrainConfig, path: Path) -> Path | None:
                     f"the run {config.name} was started with {flag} {saved[group].get(key)}: resume with the same"
                 )
     for key in ("style", "data", "val_data", "net", "init", "frozen", "add"):
-        if saved.get(key, False) != now[key]:  # checkpoints of 0.1.0 know nothing of --frozen and --add
+        if saved[key] != now[key]:
             what = "the painting" if key == "style" else f"--{key.replace('_', '-')}"
-            raise TrainingError(f"the run {config.name} was started with {what} {saved.get(key)}: resume with the same")
-    if channels != _named_net(config).channels:
+            value = " ".join(saved[key]) if key == "style" else saved[key]
+            if key == "init" and value is None:
+                what, value = "--from-scratch", ""
+            text = f"{what} {value}".rstrip()
+            raise TrainingError(f"the run {config.name} was started with {text}: resume with the same")
+    if tuple(net["channels"]) != _named_net(config).channels:
         raise TrainingError(
             f"{path} holds a run of a version whose --net {config.net} was another: choose another --name"
         )
@@ -121,11 +126,6 @@ def style_image(path: str, size: int) -> Tensor:
     """A painting as 1 x 3 x H x W in [0, 1], its short side scaled to `size`."""
     image = scale_short_side(read_image(path).rgb, size)
     return torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
-
-
-def painting_digest(path: str) -> str:
-    """SHA-256 of a painting's file, by which a card knows it."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def first_net(
@@ -148,7 +148,8 @@ def first_net(
     net, card = load_net(path)
     if replace(net.config, norm="instance", styles=1) != _named_net(config):
         raise ModelError(
-            f"{path} holds a net of another shape than --net {config.net}: take the one that it was trained with"
+            f"{path} holds a net of another shape than --net {config.net}: take the one that it was trained with, or"
+            " start with --from-scratch, or from other weights with --init"
         )
     if net.config.norm == "frozen" and not config.frozen:
         raise ModelError(f"{path} holds a frozen net, which cannot be thawed: train it on with --frozen")
@@ -158,7 +159,10 @@ def first_net(
         raise TrainingError(f"{path} has a style {min(taken)} already: give the painting's file another name")
     if checkpoint is not None:
         norm: Literal["instance", "frozen"] = "frozen" if config.frozen else "instance"
-        return TransformerNet(replace(net.config, styles=len(kept) + count, norm=norm)), card
+        net = TransformerNet(replace(net.config, styles=len(kept) + count, norm=norm))
+        if asdict(net.config) != torch.load(checkpoint, map_location="cpu", weights_only=True)["faststyle"]["net"]:
+            raise TrainingError(f"{path} is not what {checkpoint} was started from any more: choose another --name")
+        return net, card
     if net.config.norm == "instance":
         net = with_rows(net, kept + _nearest(config, net, card, photos, judge, style_images))
         if config.frozen:
@@ -178,13 +182,20 @@ def _nearest(
     styles, count = net.config.styles, len(config.style)
     if styles == 1:
         return [0] * count
+    known = {style.sha256: index for index, style in enumerate(card.styles) if style.sha256}
+    rows = [known.get(file_digest(path), -1) for path in config.style]
+    unknown = [place for place, row in enumerate(rows) if row < 0]
+    if not unknown:
+        return rows
     shown = photos.validation
     batch = torch.stack([shown[index] for index in range(min(TRIED_ON, len(shown)))]).float() / 255
-    totals = torch.empty(styles, count)
+    system = StyleTransferSystem(config, with_rows(net, [0] * count), judge, style_images, Clock(config.optim))
+    least = [math.inf] * count
     for row in range(styles):
-        system = StyleTransferSystem(config, with_rows(net, [row] * count), judge, style_images, Clock(config.optim))
-        with torch.no_grad():
-            totals[row] = torch.stack([system.judge(batch, style)[0].total for style in range(count)])
-    known = {style.sha256: index for index, style in enumerate(card.styles) if style.sha256}
-    nearest = totals.argmin(0).tolist()
-    return [known.get(painting_digest(path), near) for path, near in zip(config.style, nearest, strict=True)]
+        system.net = with_rows(net, [row] * count)
+        for place in unknown:
+            with torch.no_grad():
+                total = float(system.judge(batch, place)[0].total)
+            if total < least[place]:
+                rows[place], least[place] = row, total
+    return [max(row, 0) for row in rows]

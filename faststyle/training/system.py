@@ -29,7 +29,7 @@ WEAKER = 0.25
 FLAT = 0.02
 """An output whose standard deviation is below this, or whose pixels are all but black and white, has collapsed."""
 PATIENCE = 25
-"""Steps in a row that an output may look collapsed; young networks pass through grey."""
+"""Steps of a style in a row whose output may look collapsed; young networks pass through grey."""
 
 
 class StyleTransferSystem(pl.LightningModule):
@@ -56,8 +56,12 @@ class StyleTransferSystem(pl.LightningModule):
         self.origin: dict[str, Any] = {"init": None, "init_steps": 0, "init_seconds": 0}
         self.terms: LossTerms | None = None
         self.validated_at = -1
-        self._suspect = 0
+        self._suspect = [0] * len(style_images)
         self._before = net.config.styles - len(style_images)
+        if self._before:  # before the net is wrapped for several devices, which counts what is learned
+            net.requires_grad_(False)
+            for rows in style_rows(net):
+                rows.requires_grad_(True)
         with torch.no_grad():
             features = [loss_network(image, config.loss.style_layers) for image in style_images]
             for layer in config.loss.style_layers:
@@ -107,8 +111,10 @@ class StyleTransferSystem(pl.LightningModule):
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         style, strength = self.draw(self.trainer.global_step, self.trainer.global_rank)
         terms, stylized = self.judge(batch.float() / 255, style, strength)
-        self._guard(terms, stylized.detach())
-        self.terms, self.crops = terms, self.crops + len(batch) * self.trainer.world_size
+        self._guard(terms, stylized.detach(), style, strength)
+        if strength == 1.0 or self.terms is None:  # what is reported: weaker steps have other weights
+            self.terms = terms
+        self.crops += len(batch) * self.trainer.world_size
         return terms.total
 
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
@@ -137,11 +143,9 @@ class StyleTransferSystem(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _keep_the_others(self) -> None:
-        """Let nothing be learned but the rows of the new styles: without a slope Adam leaves a number as it is."""
+        """Let the rows of the styles before the new ones be: without a slope Adam leaves a number as it is."""
         first, end = self._before, self.net.config.styles
-        self.net.requires_grad_(False)
         for rows in style_rows(self.net):
-            rows.requires_grad_(True)
             new = torch.zeros_like(rows)
             new[first:end] = 1
             rows.register_hook(lambda slope, new=new: slope * new)  # type: ignore[no-untyped-call]
@@ -175,13 +179,16 @@ class StyleTransferSystem(pl.LightningModule):
             if not math.isfinite(float(torch.nn.utils.get_total_norm(gradients))):
                 self._stop("the gradient is not a number")
 
-    def _guard(self, terms: LossTerms, stylized: Tensor) -> None:
+    def _guard(self, terms: LossTerms, stylized: Tensor, style: int, strength: float) -> None:
         """Stop before the optimiser takes in a broken gradient, and soon after an output has collapsed."""
         if not math.isfinite(float(terms.total.detach())):
             self._stop("the loss is not a number")
+        if strength < 1.0:  # the photo shines through
+            return
         extreme = ((stylized < 0.01) | (stylized > 0.99)).float().mean()
-        self._suspect = self._suspect + 1 if float(stylized.std()) < FLAT or float(extreme) > 0.95 else 0
-        if self._suspect >= PATIENCE:
+        collapsed = float(stylized.std()) < FLAT or float(extreme) > 0.95
+        self._suspect[style] = self._suspect[style] + 1 if collapsed else 0
+        if self._suspect[style] >= PATIENCE:
             self._stop("the output has gone flat or saturated")
 
     def _stop(self, reason: str) -> NoReturn:

@@ -20,7 +20,7 @@ from onnx import ModelProto, TensorProto
 from PIL import Image
 
 from faststyle.cli import main
-from faststyle.cli.evaluate import _for_painting
+from faststyle.cli.painting import for_painting
 from faststyle.config import PerceptualConfig
 from faststyle.errors import ImageError, ModelError
 from faststyle.evaluate import run
@@ -170,17 +170,17 @@ def test_the_style_that_learned_the_painting_is_judged(gallery: Path, negative: 
         picture.save(tmp_path / f"{name}.png")
         picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     stylizer = Stylizer(gallery, provider="cpu")
-    by_name = _for_painting(stylizer, str(tmp_path / "wave.png"))
+    by_name = for_painting(stylizer, str(tmp_path / "wave.png"))
     assert np.array_equal(by_name(pixels), stylizer.styled("wave")(pixels))
     with pytest.raises(ModelError, match=r"has learned .*other\.png: name the painting of starry, wave, sheet"):
-        _for_painting(stylizer, str(tmp_path / "other.png"))
+        for_painting(stylizer, str(tmp_path / "other.png"))
     assert stylizer.card is not None
     digest = hashlib.sha256((tmp_path / "wave.png").read_bytes()).hexdigest()
     starry = replace(stylizer.card.styles[0], sha256=digest)
     stylizer.card = replace(stylizer.card, styles=(starry, *stylizer.card.styles[1:]))
-    by_digest = _for_painting(stylizer, str(tmp_path / "wave.png"))
+    by_digest = for_painting(stylizer, str(tmp_path / "wave.png"))
     assert np.array_equal(by_digest(pixels), stylizer.styled("starry")(pixels)), "whatever the file is called"
     with pytest.raises(ImageError, match=r"missing\.png cannot be read"):
-        _for_painting(stylizer, str(tmp_path / "missing.png"))
+        for_painting(stylizer, str(tmp_path / "missing.png"))
     only = Stylizer(negative)
-    assert _for_painting(only, str(tmp_path / "missing.png")) is only
+    assert for_painting(only, str(tmp_path / "missing.png")) is only

@@ -114,10 +114,10 @@ def test_matched_colours_are_the_photos(hall: Path) -> None:
         (["-s", "wave:much"], "the style 'wave:much' is not of the form NAME or NAME:WEIGHT, such as wave:0.4"),
         (["-s", ""], "the style '' is not of the form NAME or NAME:WEIGHT, such as wave:0.4"),
         (["-s", "wave:0"], "the weights of the styles must be 0 or more, and one of them above 0"),
-        (["-m", "negative", "-s", "wave"], "checkpoints/negative.onnx holds no style wave: take one of Negative"),
+        (["-m", "negative", "-s", "wave"], "checkpoints/negative.onnx holds no style wave: take one of negative"),
         (
             ["-m", "negative", "--strength", "0.5"],
-            "checkpoints/negative.onnx has no strength to choose: take a model that this version of faststyle trained",
+            "checkpoints/negative.onnx has no strength to choose: take one of this version, neither frozen nor johnson",
         ),
     ],
 )
@@ -128,7 +128,7 @@ def test_bad_wishes_are_one_line(
 
 
 def test_the_only_style_of_a_model_may_be_named(hall: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["stylize", "photo.png", "-m", "negative", "-s", "Negative", "-o", "out.png"]) == 0
+    assert main(["stylize", "photo.png", "-m", "negative", "-s", "negative", "-o", "out.png"]) == 0
     assert np.array_equal(rgb("out.png"), 255 - rgb("photo.png"))
 
 

@@ -55,6 +55,7 @@ def test_what_is_no_mixture_is_refused_in_one_line(text: str) -> None:
 def test_a_style_goes_by_its_name_or_else_its_title() -> None:
     assert style_names(CARD) == ["starry", "wave", "The Scream"]
     assert style_names(None) == []
+    assert style_names(ModelCard("starry", (Style("The Starry Night"),))) == ["starry"], "a style alone is the model"
 
 
 @pytest.mark.parametrize(
@@ -62,9 +63,11 @@ def test_a_style_goes_by_its_name_or_else_its_title() -> None:
     [
         ("wave", [0, 1, 0]),
         ("The Scream", [0, 0, 1]),
-        ("starry:3,wave:1", [3, 1, 0]),
-        ({"wave": 0.5, "starry": 0.25}, [0.25, 0.5, 0]),
-        ([0, 0, 2.5], [0, 0, 2.5]),
+        ("starry:3,wave:1", [0.75, 0.25, 0]),
+        ({"wave": 0.75, "starry": 0.25}, [0.25, 0.75, 0]),
+        ({"wave": 1e-300}, [0, 1, 0]),
+        ([1e300, 1e300, 0], [0.5, 0.5, 0]),
+        ([0, 0, 2.5], [0, 0, 1]),
         ((1, 0, 0), [1, 0, 0]),
         (np.array([0.5, 0.5, 0]), [0.5, 0.5, 0]),
     ],
@@ -116,15 +119,15 @@ def test_a_strength_beyond_its_range(strength: float) -> None:
 
 def test_a_model_without_strength() -> None:
     """One of 0.1, of another family, frozen, or of somebody else's."""
-    with pytest.raises(ModelError, match=r"gallery\.onnx has no strength to choose: take a model that"):
+    with pytest.raises(ModelError, match=r"gallery\.onnx has no strength to choose: take one of this version"):
         options("wave", 0.5, {STYLE_WEIGHTS})
 
 
 def test_a_model_of_one_style() -> None:
     card = ModelCard("starry", styles=(Style("The Starry Night"),))
-    for style in ("The Starry Night", [1.0], {"The Starry Night": 0.3}):
+    for style in ("starry", [1.0], {"starry": 0.3}):
         assert options(style, offered={STRENGTH}, card=card) == {}, "there is nothing to choose"
-    with pytest.raises(ModelError, match=r"gallery\.onnx holds no style wave: take one of The Starry Night"):
+    with pytest.raises(ModelError, match=r"gallery\.onnx holds no style wave: take one of starry"):
         options("wave", offered={STRENGTH}, card=card)
     with pytest.raises(ModelError, match=r"gallery\.onnx holds one style only: take a model of several"):
         options("wave", offered={STRENGTH})

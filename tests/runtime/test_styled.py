@@ -142,6 +142,6 @@ def test_bad_wishes(stylizer: Stylizer, negative: Path, zoo_model: Path) -> None
     for model in (negative, zoo_model):
         with pytest.raises(ModelError, match="has no strength to choose"):
             Stylizer(model).styled(strength=0.5)
-    assert Stylizer(negative).styled("Negative").styles == ["Negative"]
+    assert Stylizer(negative).styled("negative").styles == ["negative"]
     with pytest.raises(ModelError, match="holds no style wave: leave the style out"):
         Stylizer(zoo_model).styled("wave")

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from faststyle.config import NETS, OptimConfig, TrainConfig
-from faststyle.errors import ModelError
+from faststyle.errors import ModelError, TrainingError
+from faststyle.files import file_digest
 from faststyle.modelcard import ModelCard, Style
 from faststyle.nets.files import save_net
 from faststyle.nets.lossnet import LossNetwork
@@ -20,7 +21,7 @@ from faststyle.nets.weights import load_weights
 from faststyle.training import start
 from faststyle.training.clock import Clock
 from faststyle.training.data import PhotoDataModule
-from faststyle.training.start import complete, first_net, painting_digest, style_image
+from faststyle.training.start import complete, first_net, style_image
 from faststyle.training.system import StyleTransferSystem
 
 Settings = Callable[..., TrainConfig]
@@ -61,7 +62,8 @@ def test_the_net_is_that_of_the_weights_to_start_from(settings: Settings, tmp_pa
     assert complete(bare).net == "fast"
     for name in ("nano", "quality"):
         net = TransformerNet(replace(NETS[name], styles=2))
-        save_net(tmp_path / f"{name}.safetensors", net, ModelCard(name, net=net.config.to_dict()))
+        card = ModelCard(name, (Style("One"), Style("Two")), net=net.config.to_dict())
+        save_net(tmp_path / f"{name}.safetensors", net, card)
         started = replace(bare, from_scratch=False, init=str(tmp_path / f"{name}.safetensors"))
         assert complete(started).net == name
         assert complete(replace(started, net="johnson")).net == "johnson", "what is asked for is refused later"
@@ -116,7 +118,7 @@ def test_a_painting_that_the_net_knows_gets_its_own_row(
     net, card = three
     config = settings(style=(str(tmp_path / "rings.png"),), init=str(tmp_path / "three.safetensors"))
     for place in range(3):
-        digest = painting_digest(config.style[0])
+        digest = file_digest(config.style[0])
         styles = [replace(style, sha256=digest if index == place else "") for index, style in enumerate(card.styles)]
         save_net(config.init or "", net, replace(card, styles=tuple(styles)))
         found, parent = begin(config, judge)
@@ -152,7 +154,11 @@ def test_a_net_of_one_style_serves_every_painting(settings: Settings, judge: Los
     paths = tuple(str(tmp_path / f"{name}.png") for name in ("stripes", "rings"))
     config = settings(style=paths, name="both", init=str(tmp_path / "one.safetensors"))
     assert same(begin(config, judge)[0], with_rows(net, [0, 0]))
-    shape = begin(config, judge, checkpoint=tmp_path / "last.ckpt")[0].config
-    assert shape == replace(NETS["nano"], styles=2), "the checkpoint will fill it"
+    shape, checkpoint = replace(NETS["nano"], styles=2), tmp_path / "last.ckpt"
+    torch.save({"faststyle": {"net": asdict(shape)}}, checkpoint)
+    assert begin(config, judge, checkpoint=checkpoint)[0].config == shape, "the checkpoint will fill it"
+    torch.save({"faststyle": {"net": asdict(replace(shape, styles=3))}}, checkpoint)
+    with pytest.raises(TrainingError, match=r"is not what .* was started from any more"):
+        begin(config, judge, checkpoint=checkpoint)
     with pytest.raises(ModelError, match="holds a net of another shape than --net fast"):
         begin(replace(config, net="fast"), judge)

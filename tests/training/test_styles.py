@@ -18,12 +18,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from faststyle.config import TrainConfig
 from faststyle.errors import ConfigError, TrainingError
 from faststyle.export import repaint
+from faststyle.files import file_digest
 from faststyle.modelcard import ModelCard
 from faststyle.nets.files import load_net
 from faststyle.nets.styles import style_rows
 from faststyle.runtime.stylizer import Stylizer
 from faststyle.training.run import fit
-from faststyle.training.start import painting_digest
 from tests.training.test_run import run_and_signal, same
 
 Settings = Callable[..., TrainConfig]
@@ -58,7 +58,7 @@ def test_a_run_of_two_paintings(settings: Settings, tmp_path: Path) -> None:
         ("Stripes", "A", "1900", "CC0"),
         ("Checks", "B", "1901", "CC BY"),
     ]
-    assert [style.sha256 for style in card.styles] == list(map(painting_digest, config.style))
+    assert [style.sha256 for style in card.styles] == list(map(file_digest, config.style))
     assert (card.net["styles"], card.training["steps"]) == (2, 6)
     for name in ("content", "style", "style_relu2_2", "total"):
         each = [card.metrics[f"{name}/{style}"] for style in range(2)]
