@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import skimage.data
 
@@ -34,8 +35,10 @@ def main() -> None:
         stem = Path(name).stem
         save_image(photo, home / "pictures" / f"{stem}.jpg", QUALITY)
         save_image(starry(photo), home / "pictures" / f"{stem}-starry.jpg", QUALITY)
-    sheet = ["sheet", str(photos / PHOTOS[0]), "--model", "gallery", "-o", str(home / "pictures" / "gallery.jpg")]
-    main_of_faststyle(sheet)
+    with TemporaryDirectory() as folder:
+        sheet = Path(folder) / "sheet.png"
+        main_of_faststyle(["sheet", str(photos / PHOTOS[0]), "--model", "gallery", "-o", str(sheet)])
+        save_image(read_image(sheet), home / "pictures" / "gallery.jpg", QUALITY)
     photo = read_image(photos / SLOW)
     slow = {
         "gatys": gatys(photo, [painting]),
