@@ -57,7 +57,8 @@ class StyleTransferSystem(pl.LightningModule):
         self.terms: LossTerms | None = None
         self.validated_at = -1
         self._suspect = [0] * len(style_images)
-        self._before = net.config.styles - len(style_images)
+        self._learned = len(style_images)
+        self._before = net.config.styles - self._learned
         if self._before:  # before the net is wrapped for several devices, which counts what is learned
             net.requires_grad_(False)
             for rows in style_rows(net):
@@ -98,8 +99,7 @@ class StyleTransferSystem(pl.LightningModule):
     def draw(self, step: int, rank: int = 0) -> tuple[int, float]:
         """Which style and which strength a step trains: a pure function of seed, step and rank."""
         random = np.random.default_rng((self.config.optim.seed, step, rank, 2))  # a stream apart from the crops'
-        count = self.net.config.styles - self._before
-        style, weaker, strength = int(random.integers(count)), random.random(), random.random()
+        style, weaker, strength = int(random.integers(self._learned)), random.random(), random.random()
         return style, strength if weaker < WEAKER and self.net.config.rows > self.net.config.styles else 1.0
 
     def _reduced(self) -> AbstractContextManager[object]:
@@ -120,9 +120,8 @@ class StyleTransferSystem(pl.LightningModule):
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
         """Every photo in every style at full strength; the terms are means over both, `content/2` and so on those of
         one style by its place in the net."""
-        count = self.net.config.styles - self._before
-        found = [self.judge(batch.float() / 255, style)[0].scalars() for style in range(count)]
-        values = {f"val/{name}": sum(each[name] for each in found) / count for name in found[0]}
+        found = [self.judge(batch.float() / 255, style)[0].scalars() for style in range(self._learned)]
+        values = {f"val/{name}": sum(each[name] for each in found) / self._learned for name in found[0]}
         if self.net.config.styles > 1:
             for style, each in enumerate(found, self._before):
                 values |= {f"val/{name}/{style}": value for name, value in each.items()}

@@ -38,14 +38,6 @@ def model() -> bytes:
     return build_onnx(TransformerNet(net), ModelCard("nano", net=asdict(net), halo=net.reach))
 
 
-@pytest.fixture(scope="module")
-def photo() -> Pixels:
-    y, x = np.mgrid[:300, :420]
-    waves = 128 + 90 * np.sin(x / 23)[..., None] * np.cos(y / 31)[..., None] * [1, 0.5, -1]
-    noisy: Pixels = np.clip(waves + np.random.default_rng(1).normal(0, 12, waves.shape), 0, 255).astype(np.uint8)
-    return noisy
-
-
 @pytest.fixture
 def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything counts as large: tiles of 128 pixels, statistics from 100 x 100."""

@@ -39,14 +39,6 @@ def stylizer(net: TransformerNet) -> Stylizer:
     return Stylizer(build_onnx(net, card), provider="cpu")
 
 
-@pytest.fixture(scope="module")
-def photo() -> Pixels:
-    y, x = np.mgrid[:300, :420]
-    waves = 128 + 90 * np.sin(x / 23)[..., None] * np.cos(y / 31)[..., None] * [1, 0.5, -1]
-    noisy: Pixels = np.clip(waves + np.random.default_rng(1).normal(0, 12, waves.shape), 0, 255).astype(np.uint8)
-    return noisy
-
-
 def apart(one: Pixels, other: Pixels) -> int:
     return int(np.abs(one.astype(int) - other).max())
 
