@@ -102,7 +102,7 @@ def ours(
 
 def transfer(pairs: list[tuple[str, str, str]], size: int, steps: int, others: int, out: Path) -> None:
     """The table of times until each method reaches the target; pictures go to `out`."""
-    network = LossNetwork((*CONFIG.loss.style_layers, CONFIG.loss.content_layer), load_weights("vgg16"))
+    network = LossNetwork(CONFIG.loss.layers, load_weights("vgg16"))
     marks = [step for step in MARKS if step <= steps]
     heads = " | ".join(f"as low as plain L-BFGS after {step}" for step in marks)
     print(f"\n| pair at {size} x {size} | method | {heads} | lowest loss | steps | seconds | CPU seconds |")

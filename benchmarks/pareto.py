@@ -184,7 +184,7 @@ def learn(build: Build, painting: str, options: argparse.Namespace, seed: int, s
     config = TrainConfig(style=(painting,), data=options.photos, val_data=options.val, optim=optim)
     torch.manual_seed(seed)
     net = build()
-    judge = LossNetwork((*config.loss.style_layers, config.loss.content_layer), load_weights("vgg16"))
+    judge = LossNetwork(config.loss.layers, load_weights("vgg16"))
     system = StyleTransferSystem(config, net, judge, [_style_image(painting, config.loss.style_size)], Clock(optim))
     photos = PhotoDataModule(config, system.clock)
     optimizer = torch.optim.Adam(net.parameters(), lr=optim.learning_rate)

@@ -1,15 +1,17 @@
 """Perceptual losses on the features of a loss network, normalised so that one set of weights serves every painting.
 
-The losses of Johnson et al. 2016, with two changes. Each is divided by the size of what it is compared with, so that
-a content loss of 1 means as far from the photo's features as black is, and a style loss lies between 0 and 1. And a
-lattice loss keeps the network from weaving a pattern on its own pixel grid. Images are N x 3 x H x W in [0, 1];
-features N x C x H x W as the LossNetwork gives them.
+The losses of Johnson et al. 2016, with changes. Each is divided by the size of what it is compared with, so that a
+content loss of 1 means as far from the photo's features as black is, and a style loss lies between 0 and 1. A network
+may also be held to the photo's contours, the features of a shallower layer, and to the channels' means beside the Gram
+matrices: else it paints glaring patches where the photo has little to lose, and leaves the rest as it was. And a
+lattice loss keeps it from weaving a pattern on its own pixel grid. Images are N x 3 x H x W in [0, 1]; features N x C x
+H x W as the LossNetwork gives them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -23,6 +25,7 @@ __all__ = [
     "content_loss",
     "gram_matrix",
     "lattice_loss",
+    "mean_loss",
     "style_loss",
     "total_variation",
 ]
@@ -100,6 +103,19 @@ def style_loss(gram: Tensor, target: Tensor, shares: Tensor | None = None) -> Te
     return distance.mean() if shares is None else (distance * shares).sum()
 
 
+def mean_loss(features: Tensor, target: Tensor) -> Tensor:
+    """Balanced distance of the channels' means: |m - m_S|^2 / (|m|^2 + |m_S|^2), averaged over the batch; in [0, 1].
+
+    A Gram matrix holds second moments, which a few glaring patches on an untouched photo match as well as strokes
+    everywhere do; their means differ (Risser et al. 2017, section 4, who match whole histograms for the same reason).
+    |m|^2 counts as a constant, as in `style_loss`. `features` is N x C x H x W, `target` 1 x C or N x C.
+    """
+    means = features.float().mean((2, 3))
+    difference = (means - target).square().sum(1)
+    size = target.square().sum(1) + means.detach().square().sum(1)
+    return (difference / size.clamp_min(1e-24)).mean()
+
+
 def total_variation(image: Tensor) -> Tensor:
     """Mean absolute difference of neighbouring pixels, down plus across (anisotropic); a scalar in [0, 2]."""
     down = (image[:, :, 1:] - image[:, :, :-1]).abs().mean()
@@ -126,7 +142,9 @@ class LossTerms:
     """One evaluation of a PerceptualLoss: unweighted terms, the style term by layer, and the weighted total."""
 
     content: Tensor
+    contour: Tensor
     style: Tensor
+    means: Tensor
     lattice: Tensor
     total_variation: Tensor
     style_layers: dict[str, Tensor]
@@ -137,7 +155,9 @@ class LossTerms:
         terms = {
             "total": self.total,
             "content": self.content,
+            "contour": self.contour,
             "style": self.style,
+            "means": self.means,
             "lattice": self.lattice,
             "total_variation": self.total_variation,
         }
@@ -147,29 +167,44 @@ class LossTerms:
 
 @dataclass(frozen=True)
 class PerceptualLoss:
-    """Content + style_weight x style + lattice_weight x lattice + tv_weight x total variation.
+    """Content + style_weight x (style + mean_weight x means) + lattice_weight x lattice + tv_weight x total variation.
 
-    The style term is the mean of the layers' losses. `style_grams` holds the style image's Gram matrices, 1 x C x C
-    each. `masks`, R x 1 x H x W in [0, 1], gives each region of one image a style of its own: the matrices are then
-    R x C x C, and a region counts by its share of the picture.
+    The style term is the mean of the layers' Gram losses, the means term that of their mean losses. `style_grams` holds
+    the style image's Gram matrices, 1 x C x C each, `style_means` its channels' means, 1 x C each; without them the
+    means term is 0. With a `contour_layer` the share `contour_share` of the content is compared there instead. `masks`,
+    R x 1 x H x W in [0, 1], gives each region of one image a style of its own: the matrices are then R x C x C, and a
+    region counts by its share of the picture.
     """
 
     style_grams: Mapping[str, Tensor]
     content_layer: str
     style_weight: float
+    style_means: Mapping[str, Tensor] = field(default_factory=dict)
+    mean_weight: float = 0.0
+    contour_layer: str | None = None
+    contour_share: float = 0.0
     lattice_weight: float = 0.0
     tv_weight: float = 0.0
     masks: Tensor | None = None
 
-    def __call__(self, image: Tensor, features: Mapping[str, Tensor], content: Tensor) -> LossTerms:
-        """Judge a stylized `image` by its `features`; `content` is the photo's feature at `content_layer`."""
+    def __call__(self, image: Tensor, features: Mapping[str, Tensor], photo: Mapping[str, Tensor]) -> LossTerms:
+        """Judge a stylized `image` by its `features`; `photo` holds the photo's at the content and contour layers."""
         shares = None if self.masks is None else self.masks.mean((1, 2, 3))
         layers = {
             layer: style_loss(gram_matrix(features[layer], self.masks), target, shares)
             for layer, target in self.style_grams.items()
         }
         style = torch.stack(list(layers.values())).mean()
-        content_term = content_loss(features[self.content_layer], content)
+        means = style.new_zeros(())
+        if self.style_means:
+            each = [mean_loss(features[layer], target) for layer, target in self.style_means.items()]
+            means = torch.stack(each).mean()
+        content = content_loss(features[self.content_layer], photo[self.content_layer])
+        contour = content.new_zeros(())
+        if self.contour_layer is not None:
+            contour = content_loss(features[self.contour_layer], photo[self.contour_layer])
         lattice, variation = lattice_loss(image), total_variation(image)
-        total = content_term + self.style_weight * style + self.lattice_weight * lattice + self.tv_weight * variation
-        return LossTerms(content_term, style, lattice, variation, layers, total)
+        total = (1 - self.contour_share) * content + self.contour_share * contour
+        total = total + self.style_weight * (style + self.mean_weight * means)
+        total = total + self.lattice_weight * lattice + self.tv_weight * variation
+        return LossTerms(content, contour, style, means, lattice, variation, layers, total)

@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from faststyle.losses import PerceptualLoss, content_loss, gram_matrix, lattice_loss, style_loss, total_variation
+from faststyle.losses import (
+    PerceptualLoss,
+    content_loss,
+    gram_matrix,
+    lattice_loss,
+    mean_loss,
+    style_loss,
+    total_variation,
+)
 
 
 @pytest.fixture
@@ -86,16 +94,59 @@ def test_perceptual_loss_adds_its_weighted_terms():
     grams = {"a": gram_matrix(rand(1, 4, 9, 9, seed=5)), "b": gram_matrix(rand(1, 6, 5, 5, seed=6))}
     content = rand(2, 6, 4, 4, seed=7)
     criterion = PerceptualLoss(grams, "b", style_weight=10.0, lattice_weight=300.0, tv_weight=2.0)
-    terms = criterion(image, features, content)
+    terms = criterion(image, features, {"b": content})
     style = (
         style_loss(gram_matrix(features["a"]), grams["a"]) + style_loss(gram_matrix(features["b"]), grams["b"])
     ) / 2
     total = content_loss(features["b"], content) + 10 * style + 300 * lattice_loss(image) + 2 * total_variation(image)
     assert terms.total.item() == pytest.approx(total.item(), rel=1e-5)
-    assert set(terms.scalars()) == {"total", "content", "style", "lattice", "total_variation", "style_a", "style_b"}
+    names = {"total", "content", "contour", "style", "means", "lattice", "total_variation", "style_a", "style_b"}
+    assert set(terms.scalars()) == names
+    assert terms.contour == terms.means == 0
 
 
-@pytest.mark.parametrize("loss", [content_loss, lambda x, t: style_loss(gram_matrix(x), gram_matrix(t))])
+def test_perceptual_loss_of_a_network_adds_contours_and_means():
+    image = rand(2, 3, 32, 32)
+    features = {"a": rand(2, 4, 8, 8, seed=3), "b": rand(2, 6, 4, 4, seed=4)}
+    photo = {"a": rand(2, 4, 8, 8, seed=5), "b": rand(2, 6, 4, 4, seed=6)}
+    painting = {"a": rand(1, 4, 9, 9, seed=7), "b": rand(1, 6, 5, 5, seed=8)}
+    grams = {layer: gram_matrix(each) for layer, each in painting.items()}
+    means = {layer: each.mean((2, 3)) for layer, each in painting.items()}
+    criterion = PerceptualLoss(
+        grams, "b", 10.0, style_means=means, mean_weight=0.5, contour_layer="a", contour_share=0.25
+    )
+    terms = criterion(image, features, photo)
+    content, contour = (content_loss(features[layer], photo[layer]) for layer in "ba")
+    apart = sum(mean_loss(features[layer], means[layer]) for layer in "ab") / 2
+    total = 0.75 * content + 0.25 * contour + 10 * (terms.style + 0.5 * apart)
+    assert terms.total.item() == pytest.approx(total.item(), rel=1e-5)
+    assert (terms.content.item(), terms.contour.item()) == pytest.approx((content.item(), contour.item()))
+
+
+def test_mean_loss_by_hand():
+    features = torch.tensor([[[[1.0, 3.0]], [[0.0, 2.0]]]])  # means 2 and 1
+    assert mean_loss(features, torch.tensor([[2.0, 1.0]])) == 0
+    assert mean_loss(features, torch.tensor([[4.0, 1.0]])).item() == pytest.approx(4 / (5 + 17))
+    assert mean_loss(features, torch.zeros(1, 2)) == 1
+
+
+def test_means_tell_glaring_patches_from_what_lies_everywhere():
+    everywhere = rand(1, 4, 8, 8)
+    patches = torch.zeros_like(everywhere)
+    patches[..., :2, :] = 2 * everywhere[..., :2, :]  # a quarter of the picture, twice as strong
+    gram = gram_matrix(everywhere)
+    assert style_loss(gram_matrix(patches), gram) < 0.01
+    assert mean_loss(patches, everywhere.mean((2, 3))) > 0.1
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        content_loss,
+        lambda x, t: style_loss(gram_matrix(x), gram_matrix(t)),
+        lambda x, t: mean_loss(x, t.mean((2, 3))),
+    ],
+)
 def test_gradients_point_downhill(loss):
     x, target = rand(1, 3, 6, 6).requires_grad_(), rand(1, 3, 6, 6, seed=2)
     before = loss(x, target)
@@ -121,7 +172,7 @@ def test_a_region_counts_by_its_share_of_the_picture():
     masks = torch.zeros(2, 1, 32, 32)
     masks[0, :, :8], masks[1, :, 8:] = 1, 1
     grams = gram_matrix(rand(2, 4, 9, 9, seed=5))
-    terms = PerceptualLoss({"a": grams}, "a", 1.0, masks=masks)(image, features, features["a"])
+    terms = PerceptualLoss({"a": grams}, "a", 1.0, masks=masks)(image, features, features)
     each = [style_loss(gram_matrix(features["a"], masks[i : i + 1]), grams[i : i + 1]) for i in (0, 1)]
     assert terms.style.item() == pytest.approx((0.25 * each[0] + 0.75 * each[1]).item(), rel=1e-5)
 

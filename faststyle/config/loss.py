@@ -35,6 +35,11 @@ class PerceptualConfig:
         require(0 <= self.tv_weight < math.inf, f"--tv-weight must be 0 or more, not {self.tv_weight}")
 
     @property
+    def layers(self) -> tuple[str, ...]:
+        """Every layer of the loss network that is looked at."""
+        return (*self.style_layers, self.content_layer)
+
+    @property
     def style_weight(self) -> float:
         """Weight of the style loss against a content weight of 1: 1 at strength 0, 10 at 0.5, 100 at 1."""
         return float(10.0 ** (2.0 * self.strength))
@@ -44,9 +49,22 @@ class PerceptualConfig:
 class LossConfig(PerceptualConfig):
     """The perceptual loss with what only a network needs."""
 
+    contour_layer: str = "relu2_2"
+    """Layer of the loss network whose features hold the photo's contours."""
+    contour_share: float = 0.75
+    """Share of the content that is compared at the contour layer: what is painted then follows the photo's contours."""
+    mean_weight: float = 0.5
+    """Weight of the channels' means beside their Gram matrices: it spreads the style over the whole picture."""
     lattice_weight: float = 1000.0
     """Weight of the lattice loss, which forbids patterns locked to the network's own 8-pixel grid."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require(0.0 <= self.contour_share <= 1.0, f"--contour-share must lie between 0 and 1, not {self.contour_share}")
+        require(self.mean_weight >= 0, f"--mean-weight must be 0 or more, not {self.mean_weight}")
         require(self.lattice_weight >= 0, f"--lattice-weight must be 0 or more, not {self.lattice_weight}")
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Every layer of the loss network that is looked at."""
+        return (*super().layers, self.contour_layer)

@@ -135,7 +135,7 @@ def evaluate(
     device = choose_device("auto")
     sizes = sorted({*config.sizes, CURVE_SIZE})
     tensors = weights.load_weights(loss.loss_network, config.loss_weights, on_fetch)
-    network = LossNetwork((*loss.style_layers, loss.content_layer), tensors, name=loss.loss_network).to(device)
+    network = LossNetwork(loss.layers, tensors, name=loss.loss_network).to(device)
     ruler = Ruler(painting, loss, network)
     distance = open_lpips(
         lambda: tensors if loss.loss_network == "vgg16" else weights.load_weights("vgg16", on_progress=on_fetch), device

@@ -92,7 +92,7 @@ def gatys(
     """
     config = config or GatysConfig()
     loss = config.loss
-    layers = distinct_layers(loss.loss_network, LAYERS[loss.loss_network], (*loss.style_layers, loss.content_layer))
+    layers = distinct_layers(loss.loss_network, LAYERS[loss.loss_network], loss.layers)
     if network is not None:
         check_layers(network.layers, layers)
     photo, paintings = read_picture(content).rgb, [read_picture(style).rgb for style in styles]
@@ -208,10 +208,10 @@ def _picture(task: _Task, image: Tensor, start: Tensor) -> Callable[[], NDArray[
 def _objective(task: _Task, photo: Tensor, masks: Tensor | None) -> Objective:
     """The perceptual loss at one scale; the style images shrink with the picture, so that strokes keep their places."""
     loss, network = task.config.loss, task.network
-    layers = {*loss.style_layers, loss.content_layer}
+    layers = set(loss.layers)
     short = max(LEAST, loss.style_size * photo.shape[3] / task.sizes[-1][0])
     with torch.no_grad():
-        content = network(photo, (loss.content_layer,))[loss.content_layer]
+        content = network(photo, (loss.content_layer,))
         found = [_grams(network, loss.style_layers, painting, short, task.device) for painting in task.paintings]
     grams = {layer: torch.cat([one[layer] for one in found]) for layer in loss.style_layers}
     if masks is None:  # one style for the whole picture: what several have in common, by their shares

@@ -69,7 +69,7 @@ def fit(config: TrainConfig, on_progress: Callable[[Progress], None] | None = No
     photos = PhotoDataModule(config, clock)
     loss = config.loss
     weights = load_weights(loss.loss_network, config.loss_weights)
-    judge = LossNetwork((*loss.style_layers, loss.content_layer), weights, name=loss.loss_network)
+    judge = LossNetwork(loss.layers, weights, name=loss.loss_network)
     net, parent = first_net(config, photos, judge, style_images, checkpoint)
     system = StyleTransferSystem(config, net, judge, style_images, clock)
 

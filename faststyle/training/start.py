@@ -102,7 +102,9 @@ def find_checkpoint(config: TrainConfig, path: Path) -> Path | None:
     free = {"optim": {"max_steps", "max_time", "learning_rate", "gradient_clip"}}
     for group in ("loss", "optim"):
         for key, value in now[group].items():
-            if key not in free.get(group, ()) and saved[group].get(key) != value:
+            if key not in saved[group]:
+                raise TrainingError(f"{path} holds a run of an older version: choose another --name")
+            if key not in free.get(group, ()) and saved[group][key] != value:
                 flag = f"--{key.replace('_', '-')}"
                 raise TrainingError(
                     f"the run {config.name} was started with {flag} {saved[group].get(key)}: resume with the same"

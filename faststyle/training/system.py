@@ -68,6 +68,8 @@ class StyleTransferSystem(pl.LightningModule):
             for layer in config.loss.style_layers:
                 grams = torch.cat([gram_matrix(each[layer]) for each in features])
                 self.register_buffer(f"gram_{layer}", grams, persistent=False)
+                means = torch.cat([each[layer].float().mean((2, 3)) for each in features])
+                self.register_buffer(f"mean_{layer}", means, persistent=False)
 
     def forward(self, image: Tensor, style: int = 0) -> Tensor:
         """Repaint N x 3 x H x W in [0, 1] in one of the styles."""
@@ -82,19 +84,27 @@ class StyleTransferSystem(pl.LightningModule):
         The style weighs by the square of the strength, so that equal steps of it are about equal steps to the eye.
         """
         loss = self.config.loss
+        grams, means = (
+            {layer: self.get_buffer(f"{kind}_{layer}")[style, None] for layer in loss.style_layers}
+            for kind in ("gram", "mean")
+        )
         criterion = PerceptualLoss(
-            style_grams={layer: self.get_buffer(f"gram_{layer}")[style, None] for layer in loss.style_layers},
+            style_grams=grams,
             content_layer=loss.content_layer,
             style_weight=loss.style_weight * strength**2,
+            style_means=means,
+            mean_weight=loss.mean_weight,
+            contour_layer=loss.contour_layer,
+            contour_share=loss.contour_share,
             lattice_weight=loss.lattice_weight,
             tv_weight=loss.tv_weight,
         )
         stylized = self.net(photos, self._one(style), strength)
         with self._reduced():
             with torch.no_grad():
-                content = self.loss_network(photos, (loss.content_layer,))[loss.content_layer]
+                photo = self.loss_network(photos, (loss.content_layer, loss.contour_layer))
             features = self.loss_network(stylized)
-        return criterion(stylized.float(), features, content), stylized
+        return criterion(stylized.float(), features, photo), stylized
 
     def draw(self, step: int, rank: int = 0) -> tuple[int, float]:
         """Which style and which strength a step trains: a pure function of seed, step and rank."""

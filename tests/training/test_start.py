@@ -75,7 +75,7 @@ def test_the_net_is_that_of_the_weights_to_start_from(settings: Settings, tmp_pa
 def judge(settings: Settings) -> LossNetwork:
     config = settings()
     weights = load_weights("vgg16", config.loss_weights)
-    return LossNetwork((*config.loss.style_layers, config.loss.content_layer), weights)
+    return LossNetwork(config.loss.layers, weights)
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ def test_the_loss_network_alone_is_reduced_and_only_where_it_pays(
 ) -> None:
     monkeypatch.setattr(system, "precision_of", lambda name, device: fast)
     config = settings(trainer=TrainerConfig(accelerator="cpu", devices="1", precision=precision))
-    judge = LossNetwork((*config.loss.style_layers, config.loss.content_layer))
+    judge = LossNetwork(config.loss.layers)
     trained = StyleTransferSystem(
         config, TransformerNet(NETS["nano"]), judge, [torch.rand(1, 3, 64, 64)], Clock(config.optim)
     )
@@ -51,7 +51,7 @@ def test_the_loss_network_alone_is_reduced_and_only_where_it_pays(
 def make(settings: Any) -> Any:
     """Builds a system for paintings of noise: `make(2)`, with a loss network of random weights."""
     config = settings()
-    judge = LossNetwork((*config.loss.style_layers, config.loss.content_layer))
+    judge = LossNetwork(config.loss.layers)
 
     def build(styles: int, seed: int = 0, **net: Any) -> StyleTransferSystem:
         torch.manual_seed(0)
@@ -117,9 +117,10 @@ def test_a_style_weighs_by_the_square_of_the_strength(make: Any, strength: float
         terms, stylized = trained.judge(photos, 1, strength)
         assert torch.equal(stylized, trained.net(photos, [0.0, 1.0], strength))
     loss, values = trained.config.loss, terms.scalars()
-    style = loss.style_weight * strength**2 * values["style"]
+    content = (1 - loss.contour_share) * values["content"] + loss.contour_share * values["contour"]
+    style = loss.style_weight * strength**2 * (values["style"] + loss.mean_weight * values["means"])
     assert values["total"] == pytest.approx(
-        values["content"] + style + loss.lattice_weight * values["lattice"], rel=1e-5, abs=1e-6
+        content + style + loss.lattice_weight * values["lattice"], rel=1e-5, abs=1e-6
     )
     if strength == 0:
         assert values["content"] < 1e-6, "it is the photo"
