@@ -22,6 +22,7 @@ from torch.nn import functional as F
 __all__ = [
     "LossTerms",
     "PerceptualLoss",
+    "channel_means",
     "content_loss",
     "gram_matrix",
     "lattice_loss",
@@ -97,9 +98,7 @@ def style_loss(gram: Tensor, target: Tensor, shares: Tensor | None = None) -> Te
     weigh alike. |G|^2 counts as a constant: with a gradient through it, growing G would pay. `gram` is N x C x C,
     `target` 1 x C x C or N x C x C; with `shares`, N, the sum weighted by them takes the mean's place.
     """
-    difference = (gram - target).square().sum((1, 2))
-    size = target.square().sum((1, 2)) + gram.detach().square().sum((1, 2))
-    distance = difference / size.clamp_min(1e-24)
+    distance = _balanced(gram, target)
     return distance.mean() if shares is None else (distance * shares).sum()
 
 
@@ -107,13 +106,22 @@ def mean_loss(features: Tensor, target: Tensor) -> Tensor:
     """Balanced distance of the channels' means: |m - m_S|^2 / (|m|^2 + |m_S|^2), averaged over the batch; in [0, 1].
 
     A Gram matrix holds second moments, which a few glaring patches on an untouched photo match as well as strokes
-    everywhere do; their means differ (Risser et al. 2017, section 4, who match whole histograms for the same reason).
-    |m|^2 counts as a constant, as in `style_loss`. `features` is N x C x H x W, `target` 1 x C or N x C.
+    everywhere do; their means differ (Risser et al. 2017 match whole histograms for the same reason). |m|^2 counts as a
+    constant, as in `style_loss`. `features` is N x C x H x W, `target` 1 x C or N x C, as `channel_means` gives them.
     """
-    means = features.float().mean((2, 3))
-    difference = (means - target).square().sum(1)
-    size = target.square().sum(1) + means.detach().square().sum(1)
-    return (difference / size.clamp_min(1e-24)).mean()
+    return _balanced(channel_means(features), target).mean()
+
+
+def channel_means(features: Tensor) -> Tensor:
+    """Mean of each channel, N x C x H x W to N x C, in float32."""
+    return features.float().mean((2, 3))
+
+
+def _balanced(found: Tensor, target: Tensor) -> Tensor:
+    """|F - T|^2 / (|F|^2 + |T|^2) of each of N, the first term of the divisor without a slope."""
+    difference = (found - target).square().flatten(1).sum(1)
+    size = target.square().flatten(1).sum(1) + found.detach().square().flatten(1).sum(1)
+    return difference / size.clamp_min(1e-24)
 
 
 def total_variation(image: Tensor) -> Tensor:

@@ -107,7 +107,7 @@ def find_checkpoint(config: TrainConfig, path: Path) -> Path | None:
             if key not in free.get(group, ()) and saved[group][key] != value:
                 flag = f"--{key.replace('_', '-')}"
                 raise TrainingError(
-                    f"the run {config.name} was started with {flag} {saved[group].get(key)}: resume with the same"
+                    f"the run {config.name} was started with {flag} {saved[group][key]}: resume with the same"
                 )
     for key in ("style", "data", "val_data", "net", "init", "frozen", "add"):
         if saved[key] != now[key]:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from faststyle.config import TrainConfig
 from faststyle.errors import TrainingError
-from faststyle.losses import LossTerms, PerceptualLoss, gram_matrix
+from faststyle.losses import LossTerms, PerceptualLoss, channel_means, gram_matrix
 from faststyle.nets.devices import precision_of, reduced
 from faststyle.nets.lossnet import LossNetwork
 from faststyle.nets.styles import style_rows
@@ -68,7 +68,7 @@ class StyleTransferSystem(pl.LightningModule):
             for layer in config.loss.style_layers:
                 grams = torch.cat([gram_matrix(each[layer]) for each in features])
                 self.register_buffer(f"gram_{layer}", grams, persistent=False)
-                means = torch.cat([each[layer].float().mean((2, 3)) for each in features])
+                means = torch.cat([channel_means(each[layer]) for each in features])
                 self.register_buffer(f"mean_{layer}", means, persistent=False)
 
     def forward(self, image: Tensor, style: int = 0) -> Tensor:
