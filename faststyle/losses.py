@@ -2,10 +2,9 @@
 
 The losses of Johnson et al. 2016, with changes. Each is divided by the size of what it is compared with, so that a
 content loss of 1 means as far from the photo's features as black is, and a style loss lies between 0 and 1. A network
-may also be held to the photo's contours, the features of a shallower layer, and to the channels' means beside the Gram
-matrices: else it paints glaring patches where the photo has little to lose, and leaves the rest as it was. And a
-lattice loss keeps it from weaving a pattern on its own pixel grid. Images are N x 3 x H x W in [0, 1]; features N x C x
-H x W as the LossNetwork gives them.
+may also be held to the peaks of its content loss, and to the channels' means beside the Gram matrices: else it
+destroys the photo in glaring patches and leaves the rest as it was. And a lattice loss keeps it from weaving a pattern
+on its own pixel grid. Images are N x 3 x H x W in [0, 1]; features N x C x H x W as the LossNetwork gives them.
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ __all__ = [
     "PerceptualLoss",
     "channel_means",
     "content_loss",
+    "content_peaks",
     "gram_matrix",
     "lattice_loss",
     "mean_loss",
@@ -87,8 +87,30 @@ def content_loss(features: Tensor, target: Tensor) -> Tensor:
 
     Johnson et al. 2016, equation 2, divided by the target's mean square.
     """
-    difference = (features.float() - target.float()).square().mean((1, 2, 3))
-    return (difference / target.float().square().mean((1, 2, 3)).clamp_min(1e-12)).mean()
+    return _lost(features, target).mean()
+
+
+def content_peaks(features: Tensor, target: Tensor, power: float, window: int = 8) -> Tensor:
+    """The content loss as the generalised mean of its windows' own, (mean e^p)^(1/p); a scalar from 0.
+
+    e is the loss of a window of `window` x `window` cells, half overlapping its neighbours. Error and Gram matrix both
+    grow with the square of what is painted: to the plain mean a stroke of double contrast on a quarter of the picture
+    is as good as one everywhere. A `power` above 1 makes the first dearer. It is never below the plain mean where the
+    windows cover the picture evenly; features smaller than a window are one window.
+    """
+    lost = _lost(features, target)
+    size = min(window, *lost.shape[-2:])
+    peaks = F.avg_pool2d(lost, size, max(1, size // 2)).flatten(1)
+    # The largest is taken out first: powers of small numbers would vanish, and the root's slope at 0 is infinite.
+    largest = peaks.detach().amax(1, keepdim=True).clamp_min(1e-12)
+    mean = (peaks / largest).pow(power).mean(1).clamp_min(1e-12)
+    return (largest[:, 0] * mean.pow(1.0 / power)).mean()
+
+
+def _lost(features: Tensor, target: Tensor) -> Tensor:
+    """Squared distance at each place, N x 1 x H x W, in units of the target's mean square."""
+    difference = (features.float() - target.float()).square().mean(1, keepdim=True)
+    return difference / target.float().square().mean((1, 2, 3), keepdim=True).clamp_min(1e-12)
 
 
 def style_loss(gram: Tensor, target: Tensor, shares: Tensor | None = None) -> Tensor:
@@ -154,7 +176,7 @@ class LossTerms:
     """One evaluation of a PerceptualLoss: unweighted terms, the style term by layer, and the weighted total."""
 
     content: Tensor
-    contour: Tensor
+    peaks: Tensor
     style: Tensor
     means: Tensor
     lattice: Tensor
@@ -167,7 +189,7 @@ class LossTerms:
         terms = {
             "total": self.total,
             "content": self.content,
-            "contour": self.contour,
+            "peaks": self.peaks,
             "style": self.style,
             "means": self.means,
             "lattice": self.lattice,
@@ -183,9 +205,9 @@ class PerceptualLoss:
 
     The style term is the mean of the layers' Gram losses, the means term that of their mean losses. `style_grams` holds
     the style image's Gram matrices, 1 x C x C each, `style_means` its channels' means, 1 x C each; without them the
-    means term is 0. With a `contour_layer` the share `contour_share` of the content is compared there instead. `masks`,
-    R x 1 x H x W in [0, 1], gives each region of one image a style of its own: the matrices are then R x C x C, and a
-    region counts by its share of the picture.
+    means term is 0. With a `content_power` above 1 the content's peaks take its place in the total. `masks`, R x 1 x H
+    x W in [0, 1], gives each region of one image a style of its own: the matrices are then R x C x C, and a region
+    counts by its share of the picture.
     """
 
     style_grams: Mapping[str, Tensor]
@@ -193,14 +215,13 @@ class PerceptualLoss:
     style_weight: float
     style_means: Mapping[str, Tensor] = field(default_factory=dict)
     mean_weight: float = 0.0
-    contour_layer: str | None = None
-    contour_share: float = 0.0
+    content_power: float = 1.0
     lattice_weight: float = 0.0
     tv_weight: float = 0.0
     masks: Tensor | None = None
 
-    def __call__(self, image: Tensor, features: Mapping[str, Tensor], photo: Mapping[str, Tensor]) -> LossTerms:
-        """Judge a stylized `image` by its `features`; `photo` holds the photo's at the content and contour layers."""
+    def __call__(self, image: Tensor, features: Mapping[str, Tensor], target: Tensor) -> LossTerms:
+        """Judge a stylized `image` by its `features`; `target` are the photo's at the content layer."""
         shares = None if self.masks is None else self.masks.mean((1, 2, 3))
         layers = {
             layer: style_loss(gram_matrix(features[layer], self.masks), target, shares)
@@ -211,12 +232,11 @@ class PerceptualLoss:
         if self.style_means:
             each = [mean_loss(features[layer], target) for layer, target in self.style_means.items()]
             means = torch.stack(each).mean()
-        content = content_loss(features[self.content_layer], photo[self.content_layer])
-        contour = content.new_zeros(())
-        if self.contour_layer is not None:
-            contour = content_loss(features[self.contour_layer], photo[self.contour_layer])
+        painted = features[self.content_layer]
+        content = peaks = content_loss(painted, target)
+        if self.content_power > 1:
+            peaks = content_peaks(painted, target, self.content_power)
         lattice, variation = lattice_loss(image), total_variation(image)
-        total = (1 - self.contour_share) * content + self.contour_share * contour
-        total = total + self.style_weight * (style + self.mean_weight * means)
+        total = peaks + self.style_weight * (style + self.mean_weight * means)
         total = total + self.lattice_weight * lattice + self.tv_weight * variation
-        return LossTerms(content, contour, style, means, lattice, variation, layers, total)
+        return LossTerms(content, peaks, style, means, lattice, variation, layers, total)

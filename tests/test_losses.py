@@ -8,6 +8,7 @@ import torch
 from faststyle.losses import (
     PerceptualLoss,
     content_loss,
+    content_peaks,
     gram_matrix,
     lattice_loss,
     mean_loss,
@@ -48,6 +49,41 @@ def test_content_loss_is_the_mean_square_against_the_targets(features):
     assert content_loss(features, target).item() == pytest.approx(expected.item(), rel=1e-5)
     assert content_loss(target, target) == 0
     assert content_loss(torch.zeros_like(target), target).item() == pytest.approx(1)
+
+
+def test_content_peaks_are_the_power_mean_of_half_overlapping_windows():
+    features, target = rand(2, 3, 8, 12, seed=1), rand(2, 3, 8, 12, seed=2)
+    expected = 0.0
+    for painted, photo in zip(features, target, strict=True):
+        lost = ((painted - photo) ** 2).mean(0) / (photo**2).mean()
+        windows = [lost[y : y + 4, x : x + 4].mean().item() for y in range(0, 5, 2) for x in range(0, 9, 2)]
+        expected += (sum(e**3 for e in windows) / len(windows)) ** (1 / 3) / 2
+    assert content_peaks(features, target, 3.0, window=4).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_content_peaks_prefer_strokes_everywhere_to_glaring_ones():
+    target = torch.ones(1, 1, 32, 32)
+    even, glaring = target.clone(), target.clone()
+    even += 0.5
+    glaring[:, :, :16, :16] += 1.0
+    assert content_loss(even, target) == content_loss(glaring, target)
+    assert content_peaks(even, target, 3.0).item() == pytest.approx(0.25)
+    assert content_peaks(glaring, target, 3.0) > 1.4 * content_peaks(even, target, 3.0)
+
+
+@pytest.mark.parametrize("size", [1, 5, 8])
+def test_content_peaks_of_few_features_are_the_plain_loss(size):
+    features, target = rand(1, 3, size, size, seed=1), rand(1, 3, size, size, seed=2)
+    peaks = content_peaks(features, target, 3.0)
+    assert peaks.item() == pytest.approx(content_loss(features, target).item(), rel=1e-5)
+
+
+def test_content_peaks_at_the_photo_itself_are_0_with_a_slope():
+    target = rand(1, 3, 16, 16)
+    features = target.clone().requires_grad_()
+    peaks = content_peaks(features, target, 3.0)
+    (slope,) = torch.autograd.grad(peaks, features)
+    assert 0 <= peaks < 1e-6 and torch.isfinite(slope).all()
 
 
 def test_style_loss_is_balanced():
@@ -94,33 +130,31 @@ def test_perceptual_loss_adds_its_weighted_terms():
     grams = {"a": gram_matrix(rand(1, 4, 9, 9, seed=5)), "b": gram_matrix(rand(1, 6, 5, 5, seed=6))}
     content = rand(2, 6, 4, 4, seed=7)
     criterion = PerceptualLoss(grams, "b", style_weight=10.0, lattice_weight=300.0, tv_weight=2.0)
-    terms = criterion(image, features, {"b": content})
+    terms = criterion(image, features, content)
     style = (
         style_loss(gram_matrix(features["a"]), grams["a"]) + style_loss(gram_matrix(features["b"]), grams["b"])
     ) / 2
     total = content_loss(features["b"], content) + 10 * style + 300 * lattice_loss(image) + 2 * total_variation(image)
     assert terms.total.item() == pytest.approx(total.item(), rel=1e-5)
-    names = {"total", "content", "contour", "style", "means", "lattice", "total_variation", "style_a", "style_b"}
+    names = {"total", "content", "peaks", "style", "means", "lattice", "total_variation", "style_a", "style_b"}
     assert set(terms.scalars()) == names
-    assert terms.contour == terms.means == 0
+    assert terms.peaks == terms.content and terms.means == 0
 
 
-def test_perceptual_loss_of_a_network_adds_contours_and_means():
+def test_perceptual_loss_of_a_network_has_peaks_and_means():
     image = rand(2, 3, 32, 32)
     features = {"a": rand(2, 4, 8, 8, seed=3), "b": rand(2, 6, 4, 4, seed=4)}
-    photo = {"a": rand(2, 4, 8, 8, seed=5), "b": rand(2, 6, 4, 4, seed=6)}
+    content = rand(2, 4, 8, 8, seed=5)
     painting = {"a": rand(1, 4, 9, 9, seed=7), "b": rand(1, 6, 5, 5, seed=8)}
     grams = {layer: gram_matrix(each) for layer, each in painting.items()}
     means = {layer: each.mean((2, 3)) for layer, each in painting.items()}
-    criterion = PerceptualLoss(
-        grams, "b", 10.0, style_means=means, mean_weight=0.5, contour_layer="a", contour_share=0.25
-    )
-    terms = criterion(image, features, photo)
-    content, contour = (content_loss(features[layer], photo[layer]) for layer in "ba")
+    criterion = PerceptualLoss(grams, "a", 10.0, style_means=means, mean_weight=0.5, content_power=3.0)
+    terms = criterion(image, features, content)
+    plain, peaks = content_loss(features["a"], content), content_peaks(features["a"], content, 3.0)
     apart = sum(mean_loss(features[layer], means[layer]) for layer in "ab") / 2
-    total = 0.75 * content + 0.25 * contour + 10 * (terms.style + 0.5 * apart)
+    total = peaks + 10 * (terms.style + 0.5 * apart)
     assert terms.total.item() == pytest.approx(total.item(), rel=1e-5)
-    assert (terms.content.item(), terms.contour.item()) == pytest.approx((content.item(), contour.item()))
+    assert (terms.content.item(), terms.peaks.item()) == pytest.approx((plain.item(), peaks.item()))
 
 
 def test_mean_loss_by_hand():
@@ -172,7 +206,7 @@ def test_a_region_counts_by_its_share_of_the_picture():
     masks = torch.zeros(2, 1, 32, 32)
     masks[0, :, :8], masks[1, :, 8:] = 1, 1
     grams = gram_matrix(rand(2, 4, 9, 9, seed=5))
-    terms = PerceptualLoss({"a": grams}, "a", 1.0, masks=masks)(image, features, features)
+    terms = PerceptualLoss({"a": grams}, "a", 1.0, masks=masks)(image, features, features["a"])
     each = [style_loss(gram_matrix(features["a"], masks[i : i + 1]), grams[i : i + 1]) for i in (0, 1)]
     assert terms.style.item() == pytest.approx((0.25 * each[0] + 0.75 * each[1]).item(), rel=1e-5)
 

@@ -49,22 +49,16 @@ class PerceptualConfig:
 class LossConfig(PerceptualConfig):
     """The perceptual loss with what only a network needs."""
 
-    contour_layer: str = "relu2_2"
-    """Layer of the loss network whose features hold the photo's contours."""
-    contour_share: float = 0.75
-    """Share of the content that is compared at the contour layer: what is painted then follows the photo's contours."""
+    content_power: float = 3.0
+    """Power of the mean by which the content losses of the picture's parts add up: at 1 all count alike, above it the
+    worst count more, so that no part of the photo is painted over."""
     mean_weight: float = 0.5
     """Weight of the channels' means beside their Gram matrices: it spreads the style over the whole picture."""
-    lattice_weight: float = 1000.0
+    lattice_weight: float = 3000.0
     """Weight of the lattice loss, which forbids patterns locked to the network's own 8-pixel grid."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(0.0 <= self.contour_share <= 1.0, f"--contour-share must lie between 0 and 1, not {self.contour_share}")
+        require(1.0 <= self.content_power < math.inf, f"--content-power must be 1 or more, not {self.content_power}")
         require(self.mean_weight >= 0, f"--mean-weight must be 0 or more, not {self.mean_weight}")
         require(self.lattice_weight >= 0, f"--lattice-weight must be 0 or more, not {self.lattice_weight}")
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """Every layer of the loss network that is looked at."""
-        return (*super().layers, self.contour_layer)

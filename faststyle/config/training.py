@@ -52,6 +52,8 @@ class OptimConfig:
     """Steps over which the learning rate rises from 0."""
     final_rate: float = 0.02
     """Share of the learning rate that is left at the end of the cosine."""
+    patience: int = 3
+    """Validations in a row without a lower loss after which the run is brought to its end; 0 for never."""
     gradient_clip: float = 5.0
     """Largest norm of the gradient."""
     crops: tuple[str, ...] = ("256x1:1",)
@@ -65,6 +67,7 @@ class OptimConfig:
             parse_duration(self.max_time)
         require(self.learning_rate > 0, f"--learning-rate must be above 0, not {self.learning_rate}")
         require(self.warmup_steps >= 0, f"--warmup-steps must be 0 or more, not {self.warmup_steps}")
+        require(self.patience >= 0, f"--patience must be 0 or more, not {self.patience}")
         require(0 <= self.final_rate <= 1, f"--final-rate must lie between 0 and 1, not {self.final_rate}")
         require(self.seed >= 0, f"--seed must be 0 or more, not {self.seed}")
         require(self.gradient_clip > 0, f"--gradient-clip must be above 0, not {self.gradient_clip}")

@@ -75,7 +75,7 @@ class Ruler:
         `photo` is uint8 H x W x 3 of the same size, at least 32 pixels a side.
         """
         with torch.no_grad():
-            content = self._network(to_tensor(photo, self.device), (self._content_layer,))
+            content = self._network(to_tensor(photo, self.device), (self._content_layer,))[self._content_layer]
 
         def objective(image: Tensor) -> LossTerms:
             return self._criterion(image, self._network(image), content)

@@ -211,7 +211,7 @@ def _objective(task: _Task, photo: Tensor, masks: Tensor | None) -> Objective:
     layers = set(loss.layers)
     short = max(LEAST, loss.style_size * photo.shape[3] / task.sizes[-1][0])
     with torch.no_grad():
-        content = network(photo, (loss.content_layer,))
+        content = network(photo, (loss.content_layer,))[loss.content_layer]
         found = [_grams(network, loss.style_layers, painting, short, task.device) for painting in task.paintings]
     grams = {layer: torch.cat([one[layer] for one in found]) for layer in loss.style_layers}
     if masks is None:  # one style for the whole picture: what several have in common, by their shares

@@ -18,13 +18,15 @@ from torch.utils.data import default_collate
 from faststyle.images import Picture, save_image
 from faststyle.training.system import StyleTransferSystem
 
-__all__ = ["Board", "Preview", "Progress", "Report", "StopOnTime", "validation_losses"]
+__all__ = ["Board", "Plateau", "Preview", "Progress", "Report", "Stop", "validation_losses"]
 
 GRID = 4
 """Validation photos shown in the picture grid; as many as there are styles, if those are more."""
 FIRST_PREVIEW = 30.0
 """Seconds until the first preview."""
 LOG_EVERY = 10
+LEAST_FALL = 0.005
+"""Share by which the validation loss has to fall below the least so far to count as lower."""
 
 _log = logging.getLogger("faststyle")
 
@@ -78,8 +80,8 @@ class Report(pl.Callback):
         self._on_progress(Progress(trainer.global_step, fraction, seconds, eta, rate, losses, validation))
 
 
-class StopOnTime(pl.Callback):
-    """Ends the run when the allotted time is over, or after the step at which Ctrl-C was pressed.
+class Stop(pl.Callback):
+    """Ends the run when its progress is 1, or after the step at which Ctrl-C was pressed.
 
     Time is the first device's, and all devices stop at the same step: one alone would leave the others waiting for it.
     """
@@ -92,8 +94,35 @@ class StopOnTime(pl.Callback):
         assert isinstance(pl_module, StyleTransferSystem)
         clock = pl_module.clock
         clock.tick(trainer.strategy.broadcast(clock.now()))
-        over = self.interrupted or clock.seconds >= pl_module.config.optim.max_seconds
+        over = self.interrupted or clock.progress(trainer.global_step) >= 1.0
         trainer.should_stop = trainer.strategy.reduce_boolean_decision(over, all=False)
+
+
+class Plateau(pl.Callback):
+    """Begins the end of the run when `patience` validations in a row were not lower than the least before them."""
+
+    def __init__(self, patience: int) -> None:
+        self._patience = patience
+        self._least, self._stale = float("inf"), 0
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, StyleTransferSystem)
+        clock, step = pl_module.clock, trainer.global_step
+        total = validation_losses(trainer)["total"]
+        if total < self._least * (1.0 - LEAST_FALL):
+            self._least, self._stale = total, 0
+            return
+        self._stale += 1
+        if 0 < self._patience <= self._stale and clock.end is None and clock.progress(step) < 1.0:
+            left = clock.wind_up(step)
+            if trainer.is_global_zero:
+                _log.info("the validation loss has stopped falling: the run ends in %d steps", left)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"least": self._least, "stale": self._stale}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._least, self._stale = state_dict["least"], state_dict["stale"]
 
 
 class Preview(pl.Callback):

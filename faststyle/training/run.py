@@ -31,7 +31,7 @@ from faststyle.modelcard import ModelCard, Style
 from faststyle.nets.files import save_net
 from faststyle.nets.lossnet import LossNetwork
 from faststyle.nets.weights import load_weights
-from faststyle.training.callbacks import Board, Preview, Progress, Report, StopOnTime, validation_losses
+from faststyle.training.callbacks import Board, Plateau, Preview, Progress, Report, Stop, validation_losses
 from faststyle.training.clock import Clock
 from faststyle.training.data import PhotoDataModule
 from faststyle.training.start import complete, find_checkpoint, first_net, style_image
@@ -81,11 +81,11 @@ def fit(config: TrainConfig, on_progress: Callable[[Progress], None] | None = No
         }
     _claim(Path(config.out), "--out")
     _claim(folder, "--runs")
-    stop = StopOnTime()
+    stop = Stop()
     callbacks: list[pl.Callback] = [Board(style_images), Preview(folder / "preview.jpg", len(style_images))]
     if on_progress is not None:
         callbacks.append(Report(rank_zero_only(on_progress)))
-    callbacks.append(stop)
+    callbacks += [stop, Plateau(config.optim.patience)]
     callbacks.append(
         ModelCheckpoint(folder, "last", every_n_train_steps=config.checkpoint_every, enable_version_counter=False)
     )
@@ -243,7 +243,7 @@ def _quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _graceful_interrupt(stop: StopOnTime) -> Iterator[None]:
+def _graceful_interrupt(stop: Stop) -> Iterator[None]:
     """The first SIGINT lets the step end and the run close in order; the next one interrupts as usual."""
     if threading.current_thread() is not threading.main_thread():
         yield

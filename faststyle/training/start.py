@@ -99,7 +99,7 @@ def find_checkpoint(config: TrainConfig, path: Path) -> Path | None:
     if "styles" not in net:
         raise TrainingError(f"{path} holds a run of faststyle 0.1, which cannot be resumed: choose another --name")
     now = asdict(config)
-    free = {"optim": {"max_steps", "max_time", "learning_rate", "gradient_clip"}}
+    free = {"optim": {"max_steps", "max_time", "learning_rate", "gradient_clip", "patience"}}
     for group in ("loss", "optim"):
         for key, value in now[group].items():
             if key not in saved[group]:

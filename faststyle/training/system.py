@@ -94,17 +94,16 @@ class StyleTransferSystem(pl.LightningModule):
             style_weight=loss.style_weight * strength**2,
             style_means=means,
             mean_weight=loss.mean_weight,
-            contour_layer=loss.contour_layer,
-            contour_share=loss.contour_share,
+            content_power=loss.content_power,
             lattice_weight=loss.lattice_weight,
             tv_weight=loss.tv_weight,
         )
         stylized = self.net(photos, self._one(style), strength)
         with self._reduced():
             with torch.no_grad():
-                photo = self.loss_network(photos, (loss.content_layer, loss.contour_layer))
+                content = self.loss_network(photos, (loss.content_layer,))[loss.content_layer]
             features = self.loss_network(stylized)
-        return criterion(stylized.float(), features, photo), stylized
+        return criterion(stylized.float(), features, content), stylized
 
     def draw(self, step: int, rank: int = 0) -> tuple[int, float]:
         """Which style and which strength a step trains: a pure function of seed, step and rank."""
@@ -164,6 +163,7 @@ class StyleTransferSystem(pl.LightningModule):
             "config": asdict(self.config),
             "net": asdict(self.net.config),
             "seconds": self.clock.now(),
+            "end": self.clock.end,
             "origin": self.origin,
             "crops": self.crops,
         }
@@ -171,7 +171,7 @@ class StyleTransferSystem(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on where the checkpoint stopped, but with the learning rate that is asked for now."""
         self.origin = checkpoint["faststyle"]["origin"]
-        self.clock.restore(checkpoint["faststyle"]["seconds"])
+        self.clock.restore(checkpoint["faststyle"]["seconds"], checkpoint["faststyle"]["end"])
         self.crops = checkpoint["faststyle"]["crops"]
         (schedule,), (optimizer,) = checkpoint["lr_schedulers"], checkpoint["optimizer_states"]
         before, rate = schedule["base_lrs"][0], self.config.optim.learning_rate

@@ -105,6 +105,15 @@ def test_some_photos_are_held_out(settings, photos):
 def test_the_clock_counts_steps_or_time_whichever_is_further():
     assert Clock(OptimConfig(max_steps=10)).progress(5) == 0.5
     clock = Clock(OptimConfig(max_steps=10, max_time="00:01:40"))
-    clock.restore(80)
+    clock.restore(80, None)
     assert clock.progress(5) == pytest.approx(0.8)
     assert clock.progress(10) == 1
+
+
+def test_a_run_that_winds_up_goes_through_the_rest_in_a_tenth_of_its_steps():
+    clock = Clock(OptimConfig(max_steps=10_000))
+    assert clock.wind_up(1000) == 100
+    assert [clock.progress(step) for step in (1000, 1050, 1100)] == pytest.approx([0.1, 0.55, 1.0])
+    resumed = Clock(OptimConfig(max_steps=10_000))
+    resumed.restore(5, clock.end)
+    assert resumed.progress(1050) == clock.progress(1050)

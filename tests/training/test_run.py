@@ -114,6 +114,17 @@ def test_max_time_ends_the_run(settings):
     assert 2 <= result.card.training["seconds"] < 30
 
 
+def test_a_run_ends_when_the_validation_loss_has_stopped_falling(settings, tmp_path):
+    still = {"learning_rate": 1e-12, "patience": 2}
+    config = settings(max_steps=1000, name="still", val_every=10, checkpoint_every=31, optim=still)
+    assert run_and_signal(config, "SIGKILL", 32, tmp_path).returncode == -signal.SIGKILL  # its end began at step 30
+    steps: list[int] = []
+    result = fit(replace(config, resume=True), lambda item: steps.append(item.step))
+    assert (steps[0], result.card.training["steps"], result.finished) == (32, 33, True)
+    forever = settings(max_steps=40, name="forever", val_every=10, optim=still | {"patience": 0})
+    assert fit(forever).card.training["steps"] == 40
+
+
 def test_a_run_starts_from_earlier_weights(settings):
     first = fit(settings(max_steps=2, name="first"))
     again = fit(
@@ -268,7 +279,7 @@ def test_a_run_whose_loss_knew_fewer_terms_is_refused(settings, tmp_path):
     run_and_signal(config, "SIGKILL", 3, tmp_path)
     path = tmp_path / "runs" / "older" / "last.ckpt"
     checkpoint = torch.load(path, weights_only=True)
-    del checkpoint["faststyle"]["config"]["loss"]["contour_share"]
+    del checkpoint["faststyle"]["config"]["loss"]["content_power"]
     torch.save(checkpoint, path)
     with pytest.raises(TrainingError, match=r"last\.ckpt holds a run of an older version: choose another --name"):
         fit(replace(config, resume=True))

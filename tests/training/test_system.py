@@ -117,10 +117,9 @@ def test_a_style_weighs_by_the_square_of_the_strength(make: Any, strength: float
         terms, stylized = trained.judge(photos, 1, strength)
         assert torch.equal(stylized, trained.net(photos, [0.0, 1.0], strength))
     loss, values = trained.config.loss, terms.scalars()
-    content = (1 - loss.contour_share) * values["content"] + loss.contour_share * values["contour"]
     style = loss.style_weight * strength**2 * (values["style"] + loss.mean_weight * values["means"])
     assert values["total"] == pytest.approx(
-        content + style + loss.lattice_weight * values["lattice"], rel=1e-5, abs=1e-6
+        values["peaks"] + style + loss.lattice_weight * values["lattice"], rel=1e-5, abs=1e-6
     )
     if strength == 0:
         assert values["content"] < 1e-6, "it is the photo"
