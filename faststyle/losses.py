@@ -3,8 +3,9 @@
 The losses of Johnson et al. 2016, with changes. Each is divided by the size of what it is compared with, so that a
 content loss of 1 means as far from the photo's features as black is, and a style loss lies between 0 and 1. A network
 may also be held to the peaks of its content loss, and to the channels' means beside the Gram matrices: else it
-destroys the photo in glaring patches and leaves the rest as it was. And a lattice loss keeps it from weaving a pattern
-on its own pixel grid. Images are N x 3 x H x W in [0, 1]; features N x C x H x W as the LossNetwork gives them.
+destroys the photo in glaring patches and leaves the rest as it was; to the moments of the painting's colours, since
+deeper features hardly see light and contrast; and a lattice loss keeps it from weaving a pattern on its own pixel
+grid. Images are N x 3 x H x W in [0, 1]; features N x C x H x W as the LossNetwork gives them.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ __all__ = [
     "LossTerms",
     "PerceptualLoss",
     "channel_means",
+    "color_loss",
+    "color_moments",
     "content_loss",
     "content_peaks",
     "gram_matrix",
@@ -143,6 +146,39 @@ def channel_means(features: Tensor) -> Tensor:
     return features.permute(0, 2, 3, 1).flatten(1, 2).mean(1, dtype=torch.float32)
 
 
+def color_moments(image: Tensor) -> Tensor:
+    """Covariance and mean of an image's colours, N x 3 x H x W in [0, 1] to N x 2 x 3 x 4, in float32.
+
+    Along the second dimension: of the pixels, and of the means of blocks of 8 x 8 pixels, smaller in a smaller image.
+    The first three columns are the covariance, the last is the mean.
+    """
+    block = min(8, *image.shape[-2:])
+    return torch.stack([_moments(image.float()), _moments(F.avg_pool2d(image.float(), block))], 1)
+
+
+def _moments(image: Tensor) -> Tensor:
+    pixels = image.flatten(2)
+    mean = pixels.mean(2, keepdim=True)
+    centred = pixels - mean
+    with torch.autocast(image.device.type, enabled=False):
+        covariance = torch.bmm(centred, centred.transpose(1, 2)) / pixels.shape[2]
+    return torch.cat([covariance, mean], 2)
+
+
+def color_loss(moments: Tensor, target: Tensor) -> Tensor:
+    """Distance of `color_moments`, averaged over pixels and blocks and over the batch; a scalar from 0.
+
+    The balanced distance of the covariances, as in `style_loss`, and a quarter of the squared distance of the means in
+    units of the target's variance: a mean that is one deviation off counts a quarter of a picture without contrast.
+    The blocks hold what the pixels' moments leave open, whether contrast is in fine strokes or in large light and
+    shade. `moments` is N x 2 x 3 x 4, `target` 1 x 2 x 3 x 4 or N x 2 x 3 x 4.
+    """
+    found, wanted = moments.flatten(0, 1), target.expand_as(moments).flatten(0, 1)
+    variance = wanted[:, :, :3].diagonal(dim1=1, dim2=2).sum(1).clamp_min(1e-4)
+    apart = (found[:, :, 3] - wanted[:, :, 3]).square().sum(1) / variance
+    return (_balanced(found[:, :, :3], wanted[:, :, :3]) + 0.25 * apart).mean()
+
+
 def _balanced(found: Tensor, target: Tensor) -> Tensor:
     """|F - T|^2 / (|F|^2 + |T|^2) of each of N, the first term of the divisor without a slope."""
     difference = (found - target).square().flatten(1).sum(1)
@@ -179,6 +215,7 @@ class LossTerms:
     peaks: Tensor
     style: Tensor
     means: Tensor
+    colors: Tensor
     lattice: Tensor
     total_variation: Tensor
     style_layers: dict[str, Tensor]
@@ -192,6 +229,7 @@ class LossTerms:
             "peaks": self.peaks,
             "style": self.style,
             "means": self.means,
+            "colors": self.colors,
             "lattice": self.lattice,
             "total_variation": self.total_variation,
         }
@@ -201,13 +239,14 @@ class LossTerms:
 
 @dataclass(frozen=True)
 class PerceptualLoss:
-    """Content + style_weight x (style + mean_weight x means) + lattice_weight x lattice + tv_weight x total variation.
+    """Content + style_weight x (style + mean_weight x means + color_weight x colors) + lattice_weight x lattice +
+    tv_weight x total variation.
 
     The style term is the mean of the layers' Gram losses, the means term that of their mean losses. `style_grams` holds
-    the style image's Gram matrices, 1 x C x C each, `style_means` its channels' means, 1 x C each; without them the
-    means term is 0. With a `content_power` above 1 the content's peaks take its place in the total. `masks`, R x 1 x H
-    x W in [0, 1], gives each region of one image a style of its own: the matrices are then R x C x C, and a region
-    counts by its share of the picture.
+    the style image's Gram matrices, 1 x C x C each, `style_means` its channels' means, 1 x C each, `style_colors` its
+    colours' moments, 1 x 2 x 3 x 4; a term without its target is 0. With a `content_power` above 1 the content's peaks
+    take its place in the total. `masks`, R x 1 x H x W in [0, 1], gives each region of one image a style of its own:
+    the matrices are then R x C x C, and a region counts by its share of the picture.
     """
 
     style_grams: Mapping[str, Tensor]
@@ -215,6 +254,8 @@ class PerceptualLoss:
     style_weight: float
     style_means: Mapping[str, Tensor] = field(default_factory=dict)
     mean_weight: float = 0.0
+    style_colors: Tensor | None = None
+    color_weight: float = 0.0
     content_power: float = 1.0
     lattice_weight: float = 0.0
     tv_weight: float = 0.0
@@ -232,11 +273,14 @@ class PerceptualLoss:
         if self.style_means:
             each = [mean_loss(features[layer], target) for layer, target in self.style_means.items()]
             means = torch.stack(each).mean()
+        colors = style.new_zeros(())
+        if self.style_colors is not None:
+            colors = color_loss(color_moments(image), self.style_colors)
         painted = features[self.content_layer]
         content = peaks = content_loss(painted, target)
         if self.content_power > 1:
             peaks = content_peaks(painted, target, self.content_power)
         lattice, variation = lattice_loss(image), total_variation(image)
-        total = peaks + self.style_weight * (style + self.mean_weight * means)
+        total = peaks + self.style_weight * (style + self.mean_weight * means + self.color_weight * colors)
         total = total + self.lattice_weight * lattice + self.tv_weight * variation
-        return LossTerms(content, peaks, style, means, lattice, variation, layers, total)
+        return LossTerms(content, peaks, style, means, colors, lattice, variation, layers, total)

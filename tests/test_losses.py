@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 from faststyle.losses import (
     PerceptualLoss,
+    color_loss,
+    color_moments,
     content_loss,
     content_peaks,
     gram_matrix,
@@ -136,25 +139,53 @@ def test_perceptual_loss_adds_its_weighted_terms():
     ) / 2
     total = content_loss(features["b"], content) + 10 * style + 300 * lattice_loss(image) + 2 * total_variation(image)
     assert terms.total.item() == pytest.approx(total.item(), rel=1e-5)
-    names = {"total", "content", "peaks", "style", "means", "lattice", "total_variation", "style_a", "style_b"}
-    assert set(terms.scalars()) == names
-    assert terms.peaks == terms.content and terms.means == 0
+    names = {"total", "content", "peaks", "style", "means", "colors", "lattice", "total_variation"}
+    assert set(terms.scalars()) == names | {"style_a", "style_b"}
+    assert terms.peaks == terms.content and terms.means == terms.colors == 0
 
 
-def test_perceptual_loss_of_a_network_has_peaks_and_means():
+def test_perceptual_loss_of_a_network_has_peaks_means_and_colors():
     image = rand(2, 3, 32, 32)
     features = {"a": rand(2, 4, 8, 8, seed=3), "b": rand(2, 6, 4, 4, seed=4)}
     content = rand(2, 4, 8, 8, seed=5)
     painting = {"a": rand(1, 4, 9, 9, seed=7), "b": rand(1, 6, 5, 5, seed=8)}
     grams = {layer: gram_matrix(each) for layer, each in painting.items()}
     means = {layer: each.mean((2, 3)) for layer, each in painting.items()}
-    criterion = PerceptualLoss(grams, "a", 10.0, style_means=means, mean_weight=0.5, content_power=3.0)
+    colors = color_moments(rand(1, 3, 40, 48, seed=9))
+    criterion = PerceptualLoss(grams, "a", 10.0, means, 0.5, colors, 0.3, content_power=3.0)
     terms = criterion(image, features, content)
     plain, peaks = content_loss(features["a"], content), content_peaks(features["a"], content, 3.0)
     apart = sum(mean_loss(features[layer], means[layer]) for layer in "ab") / 2
-    total = peaks + 10 * (terms.style + 0.5 * apart)
+    total = peaks + 10 * (terms.style + 0.5 * apart + 0.3 * color_loss(color_moments(image), colors))
     assert terms.total.item() == pytest.approx(total.item(), rel=1e-5)
     assert (terms.content.item(), terms.peaks.item()) == pytest.approx((plain.item(), peaks.item()))
+
+
+def test_color_moments_by_hand():
+    image = rand(2, 3, 17, 24)
+    moments = color_moments(image)
+    assert moments.shape == (2, 2, 3, 4)
+    blocks = image[:, :, :16].reshape(2, 3, 2, 8, 3, 8).mean((3, 5))
+    for found, colors in zip(moments.unbind(1), (image, blocks), strict=True):
+        for n in range(2):
+            pixels = colors[n].flatten(1).numpy()
+            assert found[n, :, :3].numpy() == pytest.approx(np.cov(pixels, bias=True), abs=1e-5)
+            assert found[n, :, 3].numpy() == pytest.approx(pixels.mean(1), abs=1e-5)
+
+
+def test_color_loss_sees_light_and_contrast():
+    picture = rand(1, 3, 32, 32)
+    target = color_moments(picture)
+    assert color_loss(target, target) == 0
+    # A flat picture of the same mean: covariance 0, which is as far as it can be.
+    flat = picture.mean((2, 3), keepdim=True).expand_as(picture)
+    assert color_loss(color_moments(flat), target).item() == pytest.approx(1, rel=1e-4)
+    # As much contrast, but brighter by one standard deviation of the colours.
+    deviation = target[0, 0, :, :3].diagonal().sum().sqrt() / 3**0.5
+    brighter = target.clone()
+    brighter[:, 0, :, 3] += deviation
+    assert color_loss(brighter, target).item() == pytest.approx(0.25 / 2, rel=1e-4)
+    assert color_loss(color_moments(torch.zeros(1, 3, 4, 5)), color_moments(torch.zeros(1, 3, 8, 8))) == 0
 
 
 def test_mean_loss_by_hand():

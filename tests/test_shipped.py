@@ -83,15 +83,17 @@ def brightness(image: np.ndarray) -> np.ndarray:
     """Means of 8 x 8 pixels: at the scale of things, not of strokes."""
     height, width = (length // 8 for length in image.shape[:2])
     means: np.ndarray = image[: height * 8, : width * 8].reshape(height, 8, width, 8, 3).mean((1, 3, 4))
-    return means.ravel()
+    return means
 
 
 def test_the_photo_is_readable_and_repainted(pairs):
-    for name, (before, after) in zip(PHOTOS, pairs, strict=True):
+    for before, after in pairs:
         assert after.shape == before.shape
-        # A smooth sky is free for stars, which the photo does not have: the rocket's is three quarters of the picture.
-        bound = 0.3 if name == "rocket.jpg" else 0.5
-        assert np.corrcoef(brightness(before), brightness(after))[0, 1] > bound
+        # Outlines are what a photo is read by; a smooth sky between them is free for stars.
+        slopes, painted = np.array(np.gradient(brightness(before))), np.array(np.gradient(brightness(after)))
+        steep = np.hypot(*slopes)
+        outlines = steep >= np.quantile(steep, 0.75)
+        assert np.corrcoef(slopes[:, outlines].ravel(), painted[:, outlines].ravel())[0, 1] > 0.7
         assert np.abs(before.astype(int) - after).mean() > 10
         assert (after > 250).mean() < 0.05 and after.std() > 25
 

@@ -54,6 +54,8 @@ class LossConfig(PerceptualConfig):
     worst count more, so that no part of the photo is painted over."""
     mean_weight: float = 0.5
     """Weight of the channels' means beside their Gram matrices: it spreads the style over the whole picture."""
+    color_weight: float = 0.3
+    """Weight of the colours' means and covariances beside the Gram matrices: light and contrast are the painting's."""
     lattice_weight: float = 3000.0
     """Weight of the lattice loss, which forbids patterns locked to the network's own 8-pixel grid."""
 
@@ -61,4 +63,5 @@ class LossConfig(PerceptualConfig):
         super().__post_init__()
         require(1.0 <= self.content_power < math.inf, f"--content-power must be 1 or more, not {self.content_power}")
         require(self.mean_weight >= 0, f"--mean-weight must be 0 or more, not {self.mean_weight}")
+        require(self.color_weight >= 0, f"--color-weight must be 0 or more, not {self.color_weight}")
         require(self.lattice_weight >= 0, f"--lattice-weight must be 0 or more, not {self.lattice_weight}")

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from faststyle.config import TrainConfig
 from faststyle.errors import TrainingError
-from faststyle.losses import LossTerms, PerceptualLoss, channel_means, gram_matrix
+from faststyle.losses import LossTerms, PerceptualLoss, channel_means, color_moments, gram_matrix
 from faststyle.nets.devices import precision_of, reduced
 from faststyle.nets.lossnet import LossNetwork
 from faststyle.nets.styles import style_rows
@@ -63,6 +63,7 @@ class StyleTransferSystem(pl.LightningModule):
             net.requires_grad_(False)
             for rows in style_rows(net):
                 rows.requires_grad_(True)
+        self.register_buffer("colors", torch.cat([color_moments(image) for image in style_images]), persistent=False)
         with torch.no_grad():
             features = [loss_network(image, config.loss.style_layers) for image in style_images]
             for layer in config.loss.style_layers:
@@ -94,6 +95,8 @@ class StyleTransferSystem(pl.LightningModule):
             style_weight=loss.style_weight * strength**2,
             style_means=means,
             mean_weight=loss.mean_weight,
+            style_colors=self.get_buffer("colors")[style, None],
+            color_weight=loss.color_weight,
             content_power=loss.content_power,
             lattice_weight=loss.lattice_weight,
             tv_weight=loss.tv_weight,

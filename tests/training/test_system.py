@@ -117,7 +117,11 @@ def test_a_style_weighs_by_the_square_of_the_strength(make: Any, strength: float
         terms, stylized = trained.judge(photos, 1, strength)
         assert torch.equal(stylized, trained.net(photos, [0.0, 1.0], strength))
     loss, values = trained.config.loss, terms.scalars()
-    style = loss.style_weight * strength**2 * (values["style"] + loss.mean_weight * values["means"])
+    style = (
+        loss.style_weight
+        * strength**2
+        * (values["style"] + loss.mean_weight * values["means"] + loss.color_weight * values["colors"])
+    )
     assert values["total"] == pytest.approx(
         values["peaks"] + style + loss.lattice_weight * values["lattice"], rel=1e-5, abs=1e-6
     )
