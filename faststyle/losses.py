@@ -30,9 +30,13 @@ __all__ = [
     "gram_matrix",
     "lattice_loss",
     "mean_loss",
+    "seam_loss",
     "style_loss",
     "total_variation",
 ]
+
+SEAMS = 0.4
+"""Weight of the seams within the lattice term."""
 
 
 def gram_matrix(features: Tensor, masks: Tensor | None = None) -> Tensor:
@@ -153,7 +157,8 @@ def color_moments(image: Tensor) -> Tensor:
     The first three columns are the covariance, the last is the mean.
     """
     block = min(8, *image.shape[-2:])
-    return torch.stack([_moments(image.float()), _moments(F.avg_pool2d(image.float(), block))], 1)
+    # Three pixels apart: blocks that all lay on the network's own cells would have it paint those cells in one colour.
+    return torch.stack([_moments(image.float()), _moments(F.avg_pool2d(image.float(), block, 3))], 1)
 
 
 def _moments(image: Tensor) -> Tensor:
@@ -205,6 +210,26 @@ def lattice_loss(image: Tensor, period: int = 8, window: int = 8) -> Tensor:
     cells = image[:, :, : h // period * period, : w // period * period]
     phases = F.pixel_unshuffle(cells, period).reshape(n * c, period * period, h // period, w // period)
     return F.avg_pool2d(phases, window).var(1, correction=0).mean()
+
+
+def seam_loss(image: Tensor) -> Tensor:
+    """Variance over 8 phases of the mean size of slopes, across columns plus across rows; a scalar, 0 without seams.
+
+    The same for edges as `lattice_loss` for colours: cells whose borders show have none of a weave's constant colours,
+    but their edges fall on one phase. Means are local, of 8 x 8 cells; an image below 9 pixels a side has no seams.
+    """
+    return _seams(image) + _seams(image.transpose(2, 3))
+
+
+def _seams(image: Tensor, period: int = 8, window: int = 8) -> Tensor:
+    slopes = (image[..., 1:] - image[..., :-1]).abs().mean(1)
+    n, (rows, columns) = len(slopes), (length // period for length in slopes.shape[1:])
+    if rows == 0 or columns == 0:
+        return image.new_zeros(())
+    cells = slopes[:, : rows * period, : columns * period].reshape(n, rows, period, columns, period)
+    size = min(window, rows, columns)
+    phases = F.avg_pool2d(cells.mean(2).permute(0, 3, 1, 2), size, max(1, size // 2))
+    return phases.var(1, correction=0).mean()
 
 
 @dataclass(frozen=True)
@@ -280,7 +305,7 @@ class PerceptualLoss:
         content = peaks = content_loss(painted, target)
         if self.content_power > 1:
             peaks = content_peaks(painted, target, self.content_power)
-        lattice, variation = lattice_loss(image), total_variation(image)
+        lattice, variation = lattice_loss(image) + SEAMS * seam_loss(image), total_variation(image)
         total = peaks + self.style_weight * (style + self.mean_weight * means + self.color_weight * colors)
         total = total + self.lattice_weight * lattice + self.tv_weight * variation
         return LossTerms(content, peaks, style, means, colors, lattice, variation, layers, total)

@@ -63,9 +63,8 @@ def test_no_lattice(pairs):
 
 
 def test_no_bands_along_the_borders(pairs):
-    # What the photo has at its borders it may keep; a star there counts too, so the bound is wide.
-    for before, after in pairs:
-        assert border_step(after) - border_step(before) < 25
+    # What the photo has at its borders it may keep. A star there counts too, but a network's band is on every photo.
+    assert np.mean([border_step(after) - border_step(before) for before, after in pairs]) < 15
 
 
 @pytest.mark.parametrize("name", MODELS)
