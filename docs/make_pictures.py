@@ -37,7 +37,7 @@ def main() -> None:
         save_image(starry(photo), home / "pictures" / f"{stem}-starry.jpg", QUALITY)
     with TemporaryDirectory() as folder:
         sheet = Path(folder) / "sheet.png"
-        main_of_faststyle(["sheet", str(photos / PHOTOS[0]), "--model", "gallery", "--size", "300", "-o", str(sheet)])
+        main_of_faststyle(["sheet", str(photos / PHOTOS[0]), "--model", "gallery", "--size", "480", "-o", str(sheet)])
         save_image(read_image(sheet), home / "pictures" / "gallery.jpg", QUALITY)
     photo = read_image(photos / SLOW)
     slow = {
