@@ -105,7 +105,10 @@ def content_peaks(features: Tensor, target: Tensor, power: float, window: int = 
     is as good as one everywhere. A `power` above 1 makes the first dearer. It is never below the plain mean where the
     windows cover the picture evenly; features smaller than a window are one window.
     """
-    lost = _lost(features, target)
+    return _peaks(_lost(features, target), power, window)
+
+
+def _peaks(lost: Tensor, power: float, window: int = 8) -> Tensor:
     size = min(window, *lost.shape[-2:])
     peaks = F.avg_pool2d(lost, size, max(1, size // 2)).flatten(1)
     # The largest is taken out first: powers of small numbers would vanish, and the root's slope at 0 is infinite.
@@ -301,10 +304,10 @@ class PerceptualLoss:
         colors = style.new_zeros(())
         if self.style_colors is not None:
             colors = color_loss(color_moments(image), self.style_colors)
-        painted = features[self.content_layer]
-        content = peaks = content_loss(painted, target)
+        lost = _lost(features[self.content_layer], target)
+        content = peaks = lost.mean()
         if self.content_power > 1:
-            peaks = content_peaks(painted, target, self.content_power)
+            peaks = _peaks(lost, self.content_power)
         lattice, variation = lattice_loss(image) + SEAMS * seam_loss(image), total_variation(image)
         total = peaks + self.style_weight * (style + self.mean_weight * means + self.color_weight * colors)
         total = total + self.lattice_weight * lattice + self.tv_weight * variation
