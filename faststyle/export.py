@@ -23,7 +23,7 @@ from faststyle.errors import ModelError
 from faststyle.files import write_file
 from faststyle.modelcard import ModelCard
 from faststyle.nets.files import load_net
-from faststyle.nets.layers import Blend, Chain, ConvNorm, DeepBlock, Dither, FrozenNorm, ResidualBlock, Upsample
+from faststyle.nets.layers import Blend, Chain, ConvNorm, DeepBlock, Dither, FrozenNorm, ResidualBlock, Smooth, Upsample
 from faststyle.nets.styles import style_rows
 from faststyle.nets.transformer import TransformerNet
 from faststyle.runtime.folding import ORIGIN, STRENGTH, STYLE_WEIGHTS
@@ -149,6 +149,7 @@ class _Graph:
             DeepBlock: self._deep,
             Upsample: self._upsample,
             nn.Upsample: self._nearest,
+            Smooth: self._smooth,
         }
         self._write(net)
 
@@ -358,7 +359,7 @@ class _Graph:
 
     def _deep(self, module: DeepBlock, x: str) -> str:
         inner = self.emit(module.back, self.emit(module.blocks, self.emit(module.down, x)))
-        return self.op("Add", [x, self.emit(module.nearest, inner)])
+        return self.op("Add", [x, self.emit(module.smooth, self.emit(module.nearest, inner))])
 
     def _upsample(self, module: Upsample, x: str) -> str:
         return self.emit(module.conv, self.emit(module.nearest, x))
@@ -369,3 +370,8 @@ class _Graph:
         scales = self._constant("upsample_scales", np.array([1, 1, 2, 2], np.float32))
         form = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
         return self.op("Resize", [x, "", scales], mode="nearest", **form)
+
+    def _smooth(self, module: Smooth, x: str) -> str:
+        channels = len(module.kernel)
+        kernel = self._constant(f"smooth_{channels}", module.kernel.cpu().numpy())
+        return self.op("Conv", [x, kernel], kernel_shape=[3, 3], pads=[1, 1, 1, 1], group=channels)

@@ -62,14 +62,11 @@ def test_no_lattice(pairs):
         assert phase_spread(after) <= phase_spread(before) + 1
 
 
-def test_no_bands_along_the_borders(pairs, request):
+def test_no_bands_along_the_borders(pairs):
     # What the photo has at its borders it may keep; a star there counts too, so the bound is wide.
     steps = [border_step(after) - border_step(before) for before, after in pairs]
     assert np.mean(steps) < 15
-    for name, step in zip(PHOTOS, steps, strict=True):
-        # A known fault: the gallery leaves a darker strip above a row of stars (docs/styles.md). It measures 31.
-        known = request.node.callspec.params["pairs"] == "gallery" and name == "coffee.png"
-        assert step < (35 if known else 25)
+    assert max(steps) < 25
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -90,19 +87,17 @@ def brightness(image: np.ndarray) -> np.ndarray:
     return means
 
 
-def test_the_photo_is_readable_and_repainted(pairs, request):
+def test_the_photo_is_readable_and_repainted(pairs):
     for name, (before, after) in zip(PHOTOS, pairs, strict=True):
         assert after.shape == before.shape
-        # A smooth sky is free for stars, which the photo does not have: the rocket's is three quarters of the picture.
-        bound = 0.3 if name == "rocket.jpg" else 0.5
-        # The gallery's stars are brighter still: 0.18 there. The outlines below hold for it as for all.
-        if not (request.node.callspec.params["pairs"] == "gallery" and name == "rocket.jpg"):
-            assert np.corrcoef(brightness(before).ravel(), brightness(after).ravel())[0, 1] > bound
-        # Outlines are what a photo is read by; a smooth sky between them is free for stars.
+        # A smooth sky is free for stars, which the photo does not have. The rocket's is three quarters of the picture:
+        # there brightness says where the stars are, and only outlines what can be read.
+        sky = name == "rocket.jpg"
+        assert sky or np.corrcoef(brightness(before).ravel(), brightness(after).ravel())[0, 1] > 0.45
         slopes, painted = np.array(np.gradient(brightness(before))), np.array(np.gradient(brightness(after)))
         steep = np.hypot(*slopes)
         outlines = steep >= np.quantile(steep, 0.75)
-        assert np.corrcoef(slopes[:, outlines].ravel(), painted[:, outlines].ravel())[0, 1] > 0.7
+        assert np.corrcoef(slopes[:, outlines].ravel(), painted[:, outlines].ravel())[0, 1] > (0.65 if sky else 0.75)
         assert np.abs(before.astype(int) - after).mean() > 10
         assert (after > 250).mean() < 0.05 and after.std() > 25
 

@@ -41,7 +41,7 @@ class PerceptualConfig:
 
     @property
     def style_weight(self) -> float:
-        """Weight of the style loss against a content weight of 1: 1 at strength 0, 10 at 0.5, 100 at 1."""
+        """Weight of the style loss against a content weight of 1: 1 at strength 0, 5 at 0.35, 10 at 0.5, 100 at 1."""
         return float(10.0 ** (2.0 * self.strength))
 
 
@@ -49,12 +49,14 @@ class PerceptualConfig:
 class LossConfig(PerceptualConfig):
     """The perceptual loss with what only a network needs."""
 
+    strength: float = 0.35
+    """How much style, from 0 (hardly any) to 1 (hardly any photo left)."""
     content_power: float = 3.0
     """Power of the mean by which the content losses of the picture's parts add up: at 1 all count alike, above it the
     worst count more, so that no part of the photo is painted over."""
     mean_weight: float = 0.5
     """Weight of the channels' means beside their Gram matrices: it spreads the style over the whole picture."""
-    color_weight: float = 0.3
+    color_weight: float = 0.15
     """Weight of the colours' means and covariances beside the Gram matrices: light and contrast are the painting's."""
     lattice_weight: float = 3000.0
     """Weight of the lattice loss, which forbids patterns locked to the network's own 8-pixel grid."""

@@ -15,6 +15,7 @@ __all__ = [
     "Dither",
     "FrozenNorm",
     "ResidualBlock",
+    "Smooth",
     "StyleNorm",
     "Upsample",
     "reflect_pad",
@@ -169,13 +170,34 @@ class DeepBlock(nn.Module):
         super().__init__()
         self.down = ConvNorm(channels, inner, 3, stride=2, rows=rows)
         self.blocks = Chain(*(ResidualBlock(inner, rows=rows) for _ in range(blocks)))
-        # Before the enlargement a 3x3 costs a quarter and sees twice as far; the convolutions that follow smooth it.
+        # Before the enlargement a 3x3 costs a quarter and sees twice as far.
         self.back = ConvNorm(inner, channels, 3, relu=False, rows=rows)
+        # Nearest neighbours alone show as 8-pixel cells in the picture, whatever the convolutions after them learn.
         self.nearest = nn.Upsample(scale_factor=2.0)
+        self.smooth = Smooth(channels)
 
     def forward(self, x: Tensor, mixture: Tensor) -> Tensor:
         inner = self.back(self.blocks(self.down(x, mixture), mixture), mixture)
-        return torch.add(x, self.nearest(inner))
+        return torch.add(x, self.smooth(self.nearest(inner)))
+
+
+class Smooth(nn.Module):
+    """Weights (1, 2, 1) / 4 across and down, each channel by itself, zeros outside: N x C x H x W to the same.
+
+    After an enlargement by nearest neighbours this is bilinear interpolation, and a convolution, which onnxruntime
+    keeps in its fast layout as it does not its own bilinear Resize.
+    """
+
+    kernel: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        weights = torch.tensor([1.0, 2.0, 1.0]) / 4
+        kernel = torch.outer(weights, weights).expand(channels, 1, 3, 3).contiguous()
+        self.register_buffer("kernel", kernel, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.kernel, padding=1, groups=len(self.kernel))
 
 
 class Upsample(nn.Module):

@@ -30,9 +30,9 @@ class TransformerNet(nn.Module):
     Two families:
 
     - `lowres` (a, b, c): 5x5 stride-2 stem 3 to a, 3x3 stride 2 to b, residual blocks of c channels at an eighth of the
-      resolution beside a shortcut, one residual block of b, then a 3x3 convolution to 48 channels that pixel shuffle
-      lays out at full size. Nothing is decoded above a quarter of the resolution, where the stock network spends most
-      of its time and memory, and the blocks see twice as far.
+      resolution beside a shortcut, enlarged bilinearly, one residual block of b, then a 3x3 convolution to 48 channels
+      that pixel shuffle lays out at full size. Nothing is decoded above a quarter of the resolution, where the stock
+      network spends most of its time and memory, and the blocks see twice as far.
     - `johnson` (a, b, c): the network of Johnson et al. 2016 with instance norm (Ulyanov et al. 2016) and nearest
       upsampling: 9x9 ends at full resolution, residual blocks at a quarter.
 
