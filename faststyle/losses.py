@@ -37,6 +37,8 @@ __all__ = [
 
 SEAMS = 0.4
 """Weight of the seams within the lattice term."""
+WINDOW = 8
+"""Cells a side of a window of the content's peaks: 32 pixels at relu3_3."""
 
 
 def gram_matrix(features: Tensor, masks: Tensor | None = None) -> Tensor:
@@ -97,7 +99,7 @@ def content_loss(features: Tensor, target: Tensor) -> Tensor:
     return _lost(features, target).mean()
 
 
-def content_peaks(features: Tensor, target: Tensor, power: float, window: int = 8) -> Tensor:
+def content_peaks(features: Tensor, target: Tensor, power: float, window: int = WINDOW) -> Tensor:
     """The content loss as the generalised mean of its windows' own, (mean e^p)^(1/p); a scalar from 0.
 
     e is the loss of a window of `window` x `window` cells, half overlapping its neighbours. Error and Gram matrix both
@@ -108,7 +110,7 @@ def content_peaks(features: Tensor, target: Tensor, power: float, window: int = 
     return _peaks(_lost(features, target), power, window)
 
 
-def _peaks(lost: Tensor, power: float, window: int = 8) -> Tensor:
+def _peaks(lost: Tensor, power: float, window: int = WINDOW) -> Tensor:
     size = min(window, *lost.shape[-2:])
     peaks = F.avg_pool2d(lost, size, max(1, size // 2)).flatten(1)
     # The largest is taken out first: powers of small numbers would vanish, and the root's slope at 0 is infinite.

@@ -93,7 +93,8 @@ def test_the_photo_is_readable_and_repainted(pairs):
         # A smooth sky is free for stars, which the photo does not have. The rocket's is three quarters of the picture:
         # there brightness says where the stars are, and only outlines what can be read.
         sky = name == "rocket.jpg"
-        assert sky or np.corrcoef(brightness(before).ravel(), brightness(after).ravel())[0, 1] > 0.45
+        bound = 0.45 if name == "coffee.png" else 0.5
+        assert sky or np.corrcoef(brightness(before).ravel(), brightness(after).ravel())[0, 1] > bound
         slopes, painted = np.array(np.gradient(brightness(before))), np.array(np.gradient(brightness(after)))
         steep = np.hypot(*slopes)
         outlines = steep >= np.quantile(steep, 0.75)
