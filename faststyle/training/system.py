@@ -26,6 +26,8 @@ __all__ = ["StyleTransferSystem"]
 
 WEAKER = 0.25
 """Share of the steps that train a strength below 1."""
+WEAKEST = 0.1
+"""Strengths below this weigh alike: what little style they have would be multiplied, rounding included."""
 FLAT = 0.02
 """An output whose standard deviation is below this, or whose pixels are all but black and white, has collapsed."""
 PATIENCE = 25
@@ -82,20 +84,29 @@ class StyleTransferSystem(pl.LightningModule):
     def judge(self, photos: Tensor, style: int = 0, strength: float = 1.0) -> tuple[LossTerms, Tensor]:
         """The losses of the photos repainted in one style, and those pictures; photos are float in [0, 1].
 
-        The style weighs by the square of the strength, so that equal steps of it are about equal steps to the eye.
+        Below full strength the style is what lies between the photo and the painting: Gram matrices, means and colours
+        of the one and the other, mixed as `strength` says. Their distances from the photo's shrink with its square, by
+        which the style's weight is divided, or the photo itself would be the best answer to any weak style.
         """
         loss = self.config.loss
+        with self._reduced(), torch.no_grad():
+            photo = self.loss_network(photos, (loss.content_layer,) if strength == 1.0 else None)
         grams, means = (
             {layer: self.get_buffer(f"{kind}_{layer}")[style, None] for layer in loss.style_layers}
             for kind in ("gram", "mean")
         )
+        colors = self.get_buffer("colors")[style, None]
+        if strength < 1.0:
+            grams = {layer: gram_matrix(photo[layer]).lerp(end, strength) for layer, end in grams.items()}
+            means = {layer: channel_means(photo[layer]).lerp(end, strength) for layer, end in means.items()}
+            colors = color_moments(photos).lerp(colors, strength)
         criterion = PerceptualLoss(
             style_grams=grams,
             content_layer=loss.content_layer,
-            style_weight=loss.style_weight * strength**2,
+            style_weight=loss.style_weight / max(strength, WEAKEST) ** 2,
             style_means=means,
             mean_weight=loss.mean_weight,
-            style_colors=self.get_buffer("colors")[style, None],
+            style_colors=colors,
             color_weight=loss.color_weight,
             content_power=loss.content_power,
             lattice_weight=loss.lattice_weight,
@@ -103,10 +114,8 @@ class StyleTransferSystem(pl.LightningModule):
         )
         stylized = self.net(photos, self._one(style), strength)
         with self._reduced():
-            with torch.no_grad():
-                content = self.loss_network(photos, (loss.content_layer,))[loss.content_layer]
             features = self.loss_network(stylized)
-        return criterion(stylized.float(), features, content), stylized
+        return criterion(stylized.float(), features, photo[loss.content_layer]), stylized
 
     def draw(self, step: int, rank: int = 0) -> tuple[int, float]:
         """Which style and which strength a step trains: a pure function of seed, step and rank."""
