@@ -2,8 +2,8 @@
 
 The losses of Johnson et al. 2016, with changes. Each is divided by the size of what it is compared with, so that a
 content loss of 1 means as far from the photo's features as black is, and a style loss lies between 0 and 1. A network
-may also be held to the peaks of its content loss, and to the channels' means beside the Gram matrices: else it
-destroys the photo in glaring patches and leaves the rest as it was; to the moments of the painting's colours, since
+may also be held to the likeness of the photo's parts to one another, and to the channels' means beside the Gram
+matrices: else it paints glaring patches and leaves the rest as it was; to the moments of the painting's colours, since
 deeper features hardly see light and contrast; and a lattice loss keeps it from weaving a pattern on its own pixel
 grid. Images are N x 3 x H x W in [0, 1]; features N x C x H x W as the LossNetwork gives them.
 """
@@ -26,19 +26,19 @@ __all__ = [
     "color_loss",
     "color_moments",
     "content_loss",
-    "content_peaks",
     "gram_matrix",
     "lattice_loss",
     "mean_loss",
     "seam_loss",
+    "similarity_loss",
     "style_loss",
     "total_variation",
 ]
 
 SEAMS = 0.4
 """Weight of the seams within the lattice term."""
-WINDOW = 8
-"""Cells a side of a window of the content's peaks: 32 pixels at relu3_3."""
+CELL = 4
+"""Features a side of a cell whose likeness to others is compared: 16 pixels at relu3_3."""
 
 
 def gram_matrix(features: Tensor, masks: Tensor | None = None) -> Tensor:
@@ -96,33 +96,29 @@ def content_loss(features: Tensor, target: Tensor) -> Tensor:
 
     Johnson et al. 2016, equation 2, divided by the target's mean square.
     """
-    return _lost(features, target).mean()
+    difference = (features.float() - target.float()).square().mean((1, 2, 3))
+    return (difference / target.float().square().mean((1, 2, 3)).clamp_min(1e-12)).mean()
 
 
-def content_peaks(features: Tensor, target: Tensor, power: float, window: int = WINDOW) -> Tensor:
-    """The content loss as the generalised mean of its windows' own, (mean e^p)^(1/p); a scalar from 0.
+def similarity_loss(features: Tensor, target: Tensor, cell: int = CELL) -> Tensor:
+    """How much the parts of a picture resemble one another otherwise than in the photo; a scalar in [0, 2].
 
-    e is the loss of a window of `window` x `window` cells, half overlapping its neighbours. Error and Gram matrix both
-    grow with the square of what is painted: to the plain mean a stroke of double contrast on a quarter of the picture
-    is as good as one everywhere. A `power` above 1 makes the first dearer. It is never below the plain mean where the
-    windows cover the picture evenly; features smaller than a window are one window.
+    mean |D / mean D - D_C / mean D_C|, D the cosine distances between the features of all pairs of cells, each the mean
+    of `cell` x `cell` of them (after Kolkin et al. 2019, section 2.2, who sample places instead and divide each column
+    by its sum). Any texture may lie over the picture, but the same one where the photo is the same: patches that stand
+    in one part of a sky and not in another are what it forbids. Features smaller than a cell are one.
     """
-    return _peaks(_lost(features, target), power, window)
+    return (_distances(features, cell) - _distances(target, cell)).abs().mean()
 
 
-def _peaks(lost: Tensor, power: float, window: int = WINDOW) -> Tensor:
-    size = min(window, *lost.shape[-2:])
-    peaks = F.avg_pool2d(lost, size, max(1, size // 2)).flatten(1)
-    # The largest is taken out first: powers of small numbers would vanish, and the root's slope at 0 is infinite.
-    largest = peaks.detach().amax(1, keepdim=True).clamp_min(1e-12)
-    mean = (peaks / largest).pow(power).mean(1).clamp_min(1e-12)
-    return (largest[:, 0] * mean.pow(1.0 / power)).mean()
-
-
-def _lost(features: Tensor, target: Tensor) -> Tensor:
-    """Squared distance at each place, N x 1 x H x W, in units of the target's mean square."""
-    difference = (features.float() - target.float()).square().mean(1, keepdim=True)
-    return difference / target.float().square().mean((1, 2, 3), keepdim=True).clamp_min(1e-12)
+def _distances(features: Tensor, cell: int) -> Tensor:
+    """Cosine distances of all pairs of cells, N x cells x cells, over their mean."""
+    cells = F.avg_pool2d(features.float(), min(cell, *features.shape[-2:])).flatten(2)
+    with torch.autocast(features.device.type, enabled=False):
+        directions = F.normalize(cells, dim=1)
+        distances = 1 - torch.bmm(directions.transpose(1, 2), directions)
+    # A photo of one colour has no distances: rounding must not take their place.
+    return distances / distances.mean((1, 2), keepdim=True).clamp_min(0.01)
 
 
 def style_loss(gram: Tensor, target: Tensor, shares: Tensor | None = None) -> Tensor:
@@ -242,7 +238,7 @@ class LossTerms:
     """One evaluation of a PerceptualLoss: unweighted terms, the style term by layer, and the weighted total."""
 
     content: Tensor
-    peaks: Tensor
+    similarity: Tensor
     style: Tensor
     means: Tensor
     colors: Tensor
@@ -256,7 +252,7 @@ class LossTerms:
         terms = {
             "total": self.total,
             "content": self.content,
-            "peaks": self.peaks,
+            "similarity": self.similarity,
             "style": self.style,
             "means": self.means,
             "colors": self.colors,
@@ -269,24 +265,26 @@ class LossTerms:
 
 @dataclass(frozen=True)
 class PerceptualLoss:
-    """Content + style_weight x (style + mean_weight x means + color_weight x colors) + lattice_weight x lattice +
-    tv_weight x total variation.
+    """Content + similarity_weight x similarity + style_weight x (style + mean_weight x means + color_weight x colors) +
+    lattice_weight x lattice + tv_weight x total variation.
 
-    The style term is the mean of the layers' Gram losses, the means term that of their mean losses. `style_grams` holds
+    The style term is the mean of the layers' Gram losses, the means term that of their mean losses; in the total layers
+    count by their `layer_weights`, alike where there are none. `style_grams` holds
     the style image's Gram matrices, 1 x C x C each, `style_means` its channels' means, 1 x C each, `style_colors` its
-    colours' moments, 1 x 2 x 3 x 4; a term without its target is 0. With a `content_power` above 1 the content's peaks
-    take its place in the total. `masks`, R x 1 x H x W in [0, 1], gives each region of one image a style of its own:
+    colours' moments, 1 x 2 x 3 x 4; a term without its target is 0, and so is a similarity without
+    weight. `masks`, R x 1 x H x W in [0, 1], gives each region of one image a style of its own:
     the matrices are then R x C x C, and a region counts by its share of the picture.
     """
 
     style_grams: Mapping[str, Tensor]
     content_layer: str
     style_weight: float
+    layer_weights: Mapping[str, float] = field(default_factory=dict)
     style_means: Mapping[str, Tensor] = field(default_factory=dict)
     mean_weight: float = 0.0
     style_colors: Tensor | None = None
     color_weight: float = 0.0
-    content_power: float = 1.0
+    similarity_weight: float = 0.0
     lattice_weight: float = 0.0
     tv_weight: float = 0.0
     masks: Tensor | None = None
@@ -299,18 +297,23 @@ class PerceptualLoss:
             for layer, target in self.style_grams.items()
         }
         style = torch.stack(list(layers.values())).mean()
-        means = style.new_zeros(())
-        if self.style_means:
-            each = [mean_loss(features[layer], target) for layer, target in self.style_means.items()]
-            means = torch.stack(each).mean()
+        apart = {layer: mean_loss(features[layer], target) for layer, target in self.style_means.items()}
+        means = torch.stack(list(apart.values())).mean() if apart else style.new_zeros(())
         colors = style.new_zeros(())
         if self.style_colors is not None:
             colors = color_loss(color_moments(image), self.style_colors)
-        lost = _lost(features[self.content_layer], target)
-        content = peaks = lost.mean()
-        if self.content_power > 1:
-            peaks = _peaks(lost, self.content_power)
+        content, similarity = content_loss(features[self.content_layer], target), style.new_zeros(())
+        if self.similarity_weight:
+            similarity = similarity_loss(features[self.content_layer], target)
         lattice, variation = lattice_loss(image) + SEAMS * seam_loss(image), total_variation(image)
-        total = peaks + self.style_weight * (style + self.mean_weight * means + self.color_weight * colors)
+        total = content + self.similarity_weight * similarity
+        strokes = self._weighed(layers) + self.mean_weight * self._weighed(apart) + self.color_weight * colors
+        total = total + self.style_weight * strokes
         total = total + self.lattice_weight * lattice + self.tv_weight * variation
-        return LossTerms(content, peaks, style, means, colors, lattice, variation, layers, total)
+        return LossTerms(content, similarity, style, means, colors, lattice, variation, layers, total)
+
+    def _weighed(self, layers: Mapping[str, Tensor]) -> Tensor | float:
+        """The layers' losses, averaged by their weights."""
+        weights = [self.layer_weights[layer] if self.layer_weights else 1.0 for layer in layers]
+        losses = zip(weights, layers.values(), strict=True)
+        return sum((weight * loss for weight, loss in losses), start=0.0) / max(sum(weights), 1e-12)

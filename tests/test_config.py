@@ -27,6 +27,10 @@ from faststyle.errors import ConfigError
         (lambda: LossConfig(lattice_weight=-1), "--lattice-weight"),
         (lambda: LossConfig(tv_weight=-1), "--tv-weight"),
         (lambda: LossConfig(style_layers=()), "--style-layers"),
+        (lambda: LossConfig(similarity_weight=-1), "--similarity-weight"),
+        (lambda: LossConfig(layer_weights=(1.0, 1.0)), "--layer-weights"),
+        (lambda: LossConfig(layer_weights=(0.0, 0.0, 0.0, 0.0)), "--layer-weights"),
+        (lambda: LossConfig(layer_weights=(1.0, -1.0, 1.0, 1.0)), "--layer-weights"),
         (lambda: OptimConfig(seed=-1), "--seed"),
         (lambda: TrainerConfig(workers=-1), "--workers"),
         (lambda: TrainerConfig(num_nodes=0), "--num-nodes"),
@@ -96,3 +100,11 @@ def test_the_named_nets_grow():
     lowres = [net for net in NETS.values() if net.family == "lowres"]
     sizes = [(net.channels, net.blocks) for net in lowres]
     assert sizes == sorted(sizes)
+
+
+def test_the_layers_weigh_as_is_asked_or_by_the_usual_four():
+    four = {"relu1_2": 0.2, "relu2_2": 0.8, "relu3_3": 1.0, "relu4_3": 0.1}
+    assert LossConfig().weights == four
+    assert LossConfig(style_layers=("relu4_3", "relu3_3", "relu2_2", "relu1_2")).weights == four
+    assert LossConfig(layer_weights=(1.0, 2.0, 3.0, 4.0)).weights["relu3_3"] == 3.0
+    assert LossConfig(style_layers=("relu1_2", "relu5_1")).weights == {"relu1_2": 1.0, "relu5_1": 1.0}

@@ -11,11 +11,11 @@ from faststyle.losses import (
     color_loss,
     color_moments,
     content_loss,
-    content_peaks,
     gram_matrix,
     lattice_loss,
     mean_loss,
     seam_loss,
+    similarity_loss,
     style_loss,
     total_variation,
 )
@@ -55,39 +55,40 @@ def test_content_loss_is_the_mean_square_against_the_targets(features):
     assert content_loss(torch.zeros_like(target), target).item() == pytest.approx(1)
 
 
-def test_content_peaks_are_the_power_mean_of_half_overlapping_windows():
-    features, target = rand(2, 3, 8, 12, seed=1), rand(2, 3, 8, 12, seed=2)
+def test_similarity_loss_compares_all_pairs_of_cells():
+    features, target = rand(2, 3, 8, 12, seed=1) ** 8, rand(2, 3, 8, 12, seed=2) ** 8
     expected = 0.0
-    for painted, photo in zip(features, target, strict=True):
-        lost = ((painted - photo) ** 2).mean(0) / (photo**2).mean()
-        windows = [lost[y : y + 4, x : x + 4].mean().item() for y in range(0, 5, 2) for x in range(0, 9, 2)]
-        expected += (sum(e**3 for e in windows) / len(windows)) ** (1 / 3) / 2
-    assert content_peaks(features, target, 3.0, window=4).item() == pytest.approx(expected, rel=1e-5)
+    for pair in zip(features, target, strict=True):
+        relative = []
+        for each in pair:
+            cells = [each[:, y : y + 4, x : x + 4].mean((1, 2)) for y in (0, 4) for x in (0, 4, 8)]
+            distances = [[1 - float(a @ b / (a.norm() * b.norm())) for b in cells] for a in cells]
+            relative.append(np.array(distances) / np.mean(distances))
+        expected += np.abs(relative[0] - relative[1]).mean() / 2
+    assert similarity_loss(features, target).item() == pytest.approx(expected, rel=1e-3)
 
 
-def test_content_peaks_prefer_strokes_everywhere_to_glaring_ones():
-    target = torch.ones(1, 1, 32, 32)
-    even, glaring = target.clone(), target.clone()
-    even += 0.5
-    glaring[:, :, :16, :16] += 1.0
-    assert content_loss(even, target) == content_loss(glaring, target)
-    assert content_peaks(even, target, 3.0).item() == pytest.approx(0.25)
-    assert content_peaks(glaring, target, 3.0) > 1.4 * content_peaks(even, target, 3.0)
+def test_similarity_allows_any_texture_but_the_same_one_everywhere():
+    photo = torch.zeros(1, 4, 32, 32)
+    photo[:, 0, :16], photo[:, 1, 16:] = 1, 1  # ground under a sky
+    painted = photo.clone()
+    painted[:, 2] += 0.5 + rand(32, 32, seed=3)
+    patches = photo.clone()
+    patches[:, 2, :8, :16] += 2
+    assert similarity_loss(photo, photo) == 0
+    assert similarity_loss(3 * photo, photo) < 1e-5, "whatever its contrast"
+    assert similarity_loss(patches, photo) > 4 * similarity_loss(painted, photo)
+    assert similarity_loss(patches, photo) > 0.15
 
 
-@pytest.mark.parametrize("size", [1, 5, 8])
-def test_content_peaks_of_few_features_are_the_plain_loss(size):
-    features, target = rand(1, 3, size, size, seed=1), rand(1, 3, size, size, seed=2)
-    peaks = content_peaks(features, target, 3.0)
-    assert peaks.item() == pytest.approx(content_loss(features, target).item(), rel=1e-5)
-
-
-def test_content_peaks_at_the_photo_itself_are_0_with_a_slope():
-    target = rand(1, 3, 16, 16)
-    features = target.clone().requires_grad_()
-    peaks = content_peaks(features, target, 3.0)
-    (slope,) = torch.autograd.grad(peaks, features)
-    assert 0 <= peaks < 1e-6 and torch.isfinite(slope).all()
+def test_similarity_of_what_has_no_parts_is_nothing():
+    flat = torch.ones(1, 3, 16, 16)
+    assert similarity_loss(flat, flat) == 0
+    assert similarity_loss(rand(1, 3, 1, 2), rand(1, 3, 1, 2, seed=1)) == 0, "one cell"
+    painted = rand(1, 3, 16, 16).requires_grad_()
+    loss = similarity_loss(painted, torch.zeros(1, 3, 16, 16))
+    (slope,) = torch.autograd.grad(loss, painted)
+    assert 0 < loss <= 2 and slope.isfinite().all()
 
 
 def test_style_loss_is_balanced():
@@ -154,12 +155,12 @@ def test_perceptual_loss_adds_its_weighted_terms():
     lattice = lattice_loss(image) + 0.4 * seam_loss(image)
     total = content_loss(features["b"], content) + 10 * style + 300 * lattice + 2 * total_variation(image)
     assert terms.total.item() == pytest.approx(total.item(), rel=1e-5)
-    names = {"total", "content", "peaks", "style", "means", "colors", "lattice", "total_variation"}
+    names = {"total", "content", "similarity", "style", "means", "colors", "lattice", "total_variation"}
     assert set(terms.scalars()) == names | {"style_a", "style_b"}
-    assert terms.peaks == terms.content and terms.means == terms.colors == 0
+    assert terms.similarity == terms.means == terms.colors == 0
 
 
-def test_perceptual_loss_of_a_network_has_peaks_means_and_colors():
+def test_perceptual_loss_of_a_network_has_similarity_means_and_colors():
     image = rand(2, 3, 32, 32)
     features = {"a": rand(2, 4, 8, 8, seed=3), "b": rand(2, 6, 4, 4, seed=4)}
     content = rand(2, 4, 8, 8, seed=5)
@@ -167,13 +168,17 @@ def test_perceptual_loss_of_a_network_has_peaks_means_and_colors():
     grams = {layer: gram_matrix(each) for layer, each in painting.items()}
     means = {layer: each.mean((2, 3)) for layer, each in painting.items()}
     colors = color_moments(rand(1, 3, 40, 48, seed=9))
-    criterion = PerceptualLoss(grams, "a", 10.0, means, 0.5, colors, 0.3, content_power=3.0)
+    shares = {"a": 1.0, "b": 3.0}
+    criterion = PerceptualLoss(grams, "a", 10.0, shares, means, 0.5, colors, 0.3, similarity_weight=3.0)
     terms = criterion(image, features, content)
-    plain, peaks = content_loss(features["a"], content), content_peaks(features["a"], content, 3.0)
-    apart = sum(mean_loss(features[layer], means[layer]) for layer in "ab") / 2
-    total = peaks + 10 * (terms.style + 0.5 * apart + 0.3 * color_loss(color_moments(image), colors))
+    plain, likeness = content_loss(features["a"], content), similarity_loss(features["a"], content)
+    a, b = (
+        terms.style_layers[layer] + 0.5 * mean_loss(features[layer], means[layer]) for layer in "ab"
+    )  # layers are judged alike, whatever they weigh
+    assert terms.style.item() == pytest.approx(sum(map(float, terms.style_layers.values())) / 2)
+    total = plain + 3 * likeness + 10 * ((a + 3 * b) / 4 + 0.3 * color_loss(color_moments(image), colors))
     assert terms.total.item() == pytest.approx(total.item(), rel=1e-5)
-    assert (terms.content.item(), terms.peaks.item()) == pytest.approx((plain.item(), peaks.item()))
+    assert (terms.content.item(), terms.similarity.item()) == pytest.approx((plain.item(), likeness.item()))
 
 
 def test_color_moments_by_hand():

@@ -41,7 +41,7 @@ class PerceptualConfig:
 
     @property
     def style_weight(self) -> float:
-        """Weight of the style loss against a content weight of 1: 1 at strength 0, 5 at 0.35, 10 at 0.5, 100 at 1."""
+        """Weight of the style loss against a content weight of 1: 1 at strength 0, 10 at 0.5, 100 at 1."""
         return float(10.0 ** (2.0 * self.strength))
 
 
@@ -49,11 +49,11 @@ class PerceptualConfig:
 class LossConfig(PerceptualConfig):
     """The perceptual loss with what only a network needs."""
 
-    strength: float = 0.35
-    """How much style, from 0 (hardly any) to 1 (hardly any photo left)."""
-    content_power: float = 3.0
-    """Power of the mean by which the content losses of the picture's parts add up: at 1 all count alike, above it the
-    worst count more, so that no part of the photo is painted over."""
+    layer_weights: tuple[float, ...] = ()
+    """Weight of each of the style layers; by default 0.2 0.8 1 0.1 of those four, and alike for others. Strokes are in
+    relu2_2 and relu3_3; with as much of relu4_3 a network stamps motifs on plain ground."""
+    similarity_weight: float = 6.0
+    """Weight of the likeness of the photo's parts to one another: what is one sky in the photo is painted as one."""
     mean_weight: float = 0.5
     """Weight of the channels' means beside their Gram matrices: it spreads the style over the whole picture."""
     color_weight: float = 0.15
@@ -63,7 +63,20 @@ class LossConfig(PerceptualConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(1.0 <= self.content_power < math.inf, f"--content-power must be 1 or more, not {self.content_power}")
+        weights = self.weights.values()
+        require(
+            len(self.layer_weights) in (0, len(self.style_layers)) and min(weights) >= 0 and sum(weights) > 0,
+            f"--layer-weights needs one number for each of {', '.join(self.style_layers)}, 0 or more, not all 0",
+        )
+        require(self.similarity_weight >= 0, f"--similarity-weight must be 0 or more, not {self.similarity_weight}")
         require(self.mean_weight >= 0, f"--mean-weight must be 0 or more, not {self.mean_weight}")
         require(self.color_weight >= 0, f"--color-weight must be 0 or more, not {self.color_weight}")
         require(self.lattice_weight >= 0, f"--lattice-weight must be 0 or more, not {self.lattice_weight}")
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """What each style layer weighs in the total."""
+        usual = dict(zip(PerceptualConfig.style_layers, (0.2, 0.8, 1.0, 0.1), strict=True))
+        if self.layer_weights:
+            return dict(zip(self.style_layers, self.layer_weights, strict=False))
+        return usual if set(self.style_layers) == set(usual) else dict.fromkeys(self.style_layers, 1.0)

@@ -104,11 +104,12 @@ class StyleTransferSystem(pl.LightningModule):
             style_grams=grams,
             content_layer=loss.content_layer,
             style_weight=loss.style_weight / max(strength, WEAKEST) ** 2,
+            layer_weights=loss.weights,
             style_means=means,
             mean_weight=loss.mean_weight,
             style_colors=colors,
             color_weight=loss.color_weight,
-            content_power=loss.content_power,
+            similarity_weight=loss.similarity_weight,
             lattice_weight=loss.lattice_weight,
             tv_weight=loss.tv_weight,
         )

@@ -134,13 +134,19 @@ def test_a_weaker_style_lies_between_the_photo_and_the_painting(
         flat, other = found[layer].flatten(2), photo[layer].flatten(2)
         ours, theirs = (each @ each.mT / each[0].numel() for each in (flat, other))
         weighed = apart(ours, theirs, gram) + loss.mean_weight * apart(flat.mean(2), other.mean(2), mean)
-        style = style + weighed / len(loss.style_layers)
+        share = loss.weights[layer] / sum(loss.weights.values())
+        style = style + share * weighed
     moments = color_moments(photos).lerp(trained.colors[1, None], strength)
     style = style + loss.color_weight * color_loss(color_moments(stylized), moments)
     values = terms.scalars()
     weight = loss.style_weight / max(strength, 0.1) ** 2
     assert values["total"] == pytest.approx(
-        values["peaks"] + weight * float(style) + loss.lattice_weight * values["lattice"], rel=1e-4, abs=1e-5
+        values["content"]
+        + loss.similarity_weight * values["similarity"]
+        + weight * float(style)
+        + loss.lattice_weight * values["lattice"],
+        rel=1e-4,
+        abs=1e-5,
     )
     if strength == 0:
         assert float(style) < 1e-10, "it is the photo, and asks for nothing more"
