@@ -100,20 +100,20 @@ def content_loss(features: Tensor, target: Tensor) -> Tensor:
     return (difference / target.float().square().mean((1, 2, 3)).clamp_min(1e-12)).mean()
 
 
-def similarity_loss(features: Tensor, target: Tensor, cell: int = CELL) -> Tensor:
+def similarity_loss(features: Tensor, target: Tensor) -> Tensor:
     """How much the parts of a picture resemble one another otherwise than in the photo; a scalar in [0, 2].
 
     mean |D / mean D - D_C / mean D_C|, D the cosine distances between the features of all pairs of cells, each the mean
-    of `cell` x `cell` of them (after Kolkin et al. 2019, section 2.2, who sample places instead and divide each column
-    by its sum). Any texture may lie over the picture, but the same one where the photo is the same: patches that stand
-    in one part of a sky and not in another are what it forbids. Features smaller than a cell are one.
+    of CELL x CELL of them (after the content loss of Kolkin et al. 2019, who sample places instead and divide each
+    column by its sum). Any texture may lie over the picture, but the same one where the photo is the same: patches that
+    stand in one part of a sky and not in another are what it forbids. Features smaller than a cell are one.
     """
-    return (_distances(features, cell) - _distances(target, cell)).abs().mean()
+    return (_distances(features) - _distances(target)).abs().mean()
 
 
-def _distances(features: Tensor, cell: int) -> Tensor:
+def _distances(features: Tensor) -> Tensor:
     """Cosine distances of all pairs of cells, N x cells x cells, over their mean."""
-    cells = F.avg_pool2d(features.float(), min(cell, *features.shape[-2:])).flatten(2)
+    cells = F.avg_pool2d(features.float(), min(CELL, *features.shape[-2:])).flatten(2)
     with torch.autocast(features.device.type, enabled=False):
         directions = F.normalize(cells, dim=1)
         distances = 1 - torch.bmm(directions.transpose(1, 2), directions)
@@ -269,11 +269,11 @@ class PerceptualLoss:
     lattice_weight x lattice + tv_weight x total variation.
 
     The style term is the mean of the layers' Gram losses, the means term that of their mean losses; in the total layers
-    count by their `layer_weights`, alike where there are none. `style_grams` holds
-    the style image's Gram matrices, 1 x C x C each, `style_means` its channels' means, 1 x C each, `style_colors` its
-    colours' moments, 1 x 2 x 3 x 4; a term without its target is 0, and so is a similarity without
-    weight. `masks`, R x 1 x H x W in [0, 1], gives each region of one image a style of its own:
-    the matrices are then R x C x C, and a region counts by its share of the picture.
+    count by their `layer_weights`, alike where there are none. `style_grams` holds the style image's Gram matrices,
+    1 x C x C each, `style_means` its channels' means in the same layers, 1 x C each, `style_colors` its colours'
+    moments, 1 x 2 x 3 x 4; a term without its target is 0, and so is a similarity without weight. `masks`,
+    R x 1 x H x W in [0, 1], gives each region of one image a style of its own: the matrices are then R x C x C, and a
+    region counts by its share of the picture.
     """
 
     style_grams: Mapping[str, Tensor]
@@ -296,10 +296,10 @@ class PerceptualLoss:
             layer: style_loss(gram_matrix(features[layer], self.masks), target, shares)
             for layer, target in self.style_grams.items()
         }
-        style = torch.stack(list(layers.values())).mean()
-        apart = {layer: mean_loss(features[layer], target) for layer, target in self.style_means.items()}
-        means = torch.stack(list(apart.values())).mean() if apart else style.new_zeros(())
-        colors = style.new_zeros(())
+        style = torch.stack(list(layers.values()))
+        means, colors = torch.zeros_like(style), style.new_zeros(())
+        if self.style_means:
+            means = torch.stack([mean_loss(features[layer], self.style_means[layer]) for layer in layers])
         if self.style_colors is not None:
             colors = color_loss(color_moments(image), self.style_colors)
         content, similarity = content_loss(features[self.content_layer], target), style.new_zeros(())
@@ -307,13 +307,8 @@ class PerceptualLoss:
             similarity = similarity_loss(features[self.content_layer], target)
         lattice, variation = lattice_loss(image) + SEAMS * seam_loss(image), total_variation(image)
         total = content + self.similarity_weight * similarity
-        strokes = self._weighed(layers) + self.mean_weight * self._weighed(apart) + self.color_weight * colors
-        total = total + self.style_weight * strokes
+        weights = style.new_tensor([self.layer_weights[layer] if self.layer_weights else 1.0 for layer in layers])
+        strokes = (weights * (style + self.mean_weight * means)).sum() / weights.sum()
+        total = total + self.style_weight * (strokes + self.color_weight * colors)
         total = total + self.lattice_weight * lattice + self.tv_weight * variation
-        return LossTerms(content, similarity, style, means, colors, lattice, variation, layers, total)
-
-    def _weighed(self, layers: Mapping[str, Tensor]) -> Tensor | float:
-        """The layers' losses, averaged by their weights."""
-        weights = [self.layer_weights[layer] if self.layer_weights else 1.0 for layer in layers]
-        losses = zip(weights, layers.values(), strict=True)
-        return sum((weight * loss for weight, loss in losses), start=0.0) / max(sum(weights), 1e-12)
+        return LossTerms(content, similarity, style.mean(), means.mean(), colors, lattice, variation, layers, total)

@@ -172,9 +172,8 @@ def test_perceptual_loss_of_a_network_has_similarity_means_and_colors():
     criterion = PerceptualLoss(grams, "a", 10.0, shares, means, 0.5, colors, 0.3, similarity_weight=3.0)
     terms = criterion(image, features, content)
     plain, likeness = content_loss(features["a"], content), similarity_loss(features["a"], content)
-    a, b = (
-        terms.style_layers[layer] + 0.5 * mean_loss(features[layer], means[layer]) for layer in "ab"
-    )  # layers are judged alike, whatever they weigh
+    a, b = (terms.style_layers[layer] + 0.5 * mean_loss(features[layer], means[layer]) for layer in "ab")
+    # What is reported is the plain mean, whatever the layers weigh.
     assert terms.style.item() == pytest.approx(sum(map(float, terms.style_layers.values())) / 2)
     total = plain + 3 * likeness + 10 * ((a + 3 * b) / 4 + 0.3 * color_loss(color_moments(image), colors))
     assert terms.total.item() == pytest.approx(total.item(), rel=1e-5)

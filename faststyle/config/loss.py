@@ -63,9 +63,9 @@ class LossConfig(PerceptualConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        weights = self.weights.values()
+        weights = self.layer_weights or (1.0,) * len(self.style_layers)
         require(
-            len(self.layer_weights) in (0, len(self.style_layers)) and min(weights) >= 0 and sum(weights) > 0,
+            len(weights) == len(self.style_layers) and min(weights) >= 0 and sum(weights) > 0,
             f"--layer-weights needs one number for each of {', '.join(self.style_layers)}, 0 or more, not all 0",
         )
         require(self.similarity_weight >= 0, f"--similarity-weight must be 0 or more, not {self.similarity_weight}")
@@ -76,7 +76,7 @@ class LossConfig(PerceptualConfig):
     @property
     def weights(self) -> dict[str, float]:
         """What each style layer weighs in the total."""
-        usual = dict(zip(PerceptualConfig.style_layers, (0.2, 0.8, 1.0, 0.1), strict=True))
         if self.layer_weights:
-            return dict(zip(self.style_layers, self.layer_weights, strict=False))
+            return dict(zip(self.style_layers, self.layer_weights, strict=True))
+        usual = {"relu1_2": 0.2, "relu2_2": 0.8, "relu3_3": 1.0, "relu4_3": 0.1}
         return usual if set(self.style_layers) == set(usual) else dict.fromkeys(self.style_layers, 1.0)
