@@ -4,8 +4,9 @@
 
 Every run is `train.py` as a user starts it, in a process of its own, and its time is that from the start of the process
 to the written model. Minutes limit the training; 0 stands for the default settings without a limit. The losses are
-those of the finished model on the validation photos, from its card: content + 10 x style is the total. The paintings
-should be none that the weights learned. Runs that OUT holds already are not made again. Time nothing beside other work.
+those of the finished model on the validation photos, from its card; the total is the loss that training minimises. The
+paintings should be none that the weights learned. Runs that OUT holds already are not made again. Time nothing beside
+other work.
 """
 
 from __future__ import annotations
@@ -60,9 +61,8 @@ def main() -> None:
         runs += [("scratch", ["--from-scratch"], minutes) for minutes in options.scratch]
         for label, start, minutes in runs:
             run = learn(painting, minutes, start, options)
-            total = run["content"] + 10 * run["style"]
             cells = [Path(painting).stem, label, f"{minutes} min" if minutes else "default", f"{run['seconds']:.0f}"]
-            cells += [str(run["steps"]), f"{total:.3f}"]
+            cells += [str(run["steps"]), f"{run['total']:.3f}"]
             cells += [f"{run[term]:.3f}" for term in ("content", "style", "style_relu4_3")]
             print(f"| {' | '.join(cells)} |", flush=True)
 
