@@ -62,8 +62,8 @@ def main() -> None:
         for label, start, minutes in runs:
             run = learn(painting, minutes, start, options)
             cells = [Path(painting).stem, label, f"{minutes} min" if minutes else "default", f"{run['seconds']:.0f}"]
-            cells += [str(run["steps"]), f"{run['total']:.3f}"]
-            cells += [f"{run[term]:.3f}" for term in ("content", "style", "style_relu4_3")]
+            cells.append(str(run["steps"]))
+            cells += [f"{run[term]:.3f}" for term in ("total", "content", "style", "style_relu4_3")]
             print(f"| {' | '.join(cells)} |", flush=True)
 
 
