@@ -34,6 +34,8 @@ BASES = {"fast": "gallery", "quality": "starry"}
 """Shapes of net and the shipped weights that a new style starts from."""
 STEPS, STEPS_FROM_SCRATCH = 600, 4000
 """Steps of a run that starts from trained weights, and of one that does not."""
+TIME = "00:04:15"
+"""Longest training of a run that starts from trained weights: with what goes before and after it, five minutes."""
 TRIED_ON = 3
 """Photos on which the rows of the weights at hand are tried for a new painting."""
 
@@ -58,8 +60,8 @@ def complete(config: TrainConfig) -> TrainConfig:
         else:
             _log.warning("there is no base for --net %s: training from scratch, which takes an hour or two", config.net)
     if config.optim.max_steps is None and config.optim.max_time is None:
-        steps = STEPS_FROM_SCRATCH if config.init is None else STEPS
-        config = replace(config, optim=replace(config.optim, max_steps=steps))
+        steps, time = (STEPS_FROM_SCRATCH, None) if config.init is None else (STEPS, TIME)
+        config = replace(config, optim=replace(config.optim, max_steps=steps, max_time=time))
     return config if config.name else replace(config, name=Path(config.style[0]).stem)
 
 
