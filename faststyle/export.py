@@ -23,7 +23,18 @@ from faststyle.errors import ModelError
 from faststyle.files import write_file
 from faststyle.modelcard import ModelCard
 from faststyle.nets.files import load_net
-from faststyle.nets.layers import Blend, Chain, ConvNorm, DeepBlock, Dither, FrozenNorm, ResidualBlock, Smooth, Upsample
+from faststyle.nets.layers import (
+    Blend,
+    Chain,
+    ConvNorm,
+    DeepBlock,
+    FixedNoise,
+    FrozenNorm,
+    ResidualBlock,
+    Seeds,
+    Smooth,
+    Upsample,
+)
 from faststyle.nets.styles import style_rows
 from faststyle.nets.transformer import TransformerNet
 from faststyle.runtime.folding import ORIGIN, STRENGTH, STYLE_WEIGHTS
@@ -139,6 +150,7 @@ class _Graph:
         self.initializers: list[onnx.TensorProto] = []
         self.inputs: list[onnx.ValueInfoProto] = []
         self._rows: dict[int, str] = {}
+        self._noise = ""
         self._constants: dict[str, str] = {}
         self._names = {module: name for name, module in net.named_modules()}
         self._emitters: dict[type[nn.Module], Callable[[Any, str], str]] = {
@@ -147,6 +159,7 @@ class _Graph:
             ConvNorm: self._conv_norm,
             ResidualBlock: self._residual,
             DeepBlock: self._deep,
+            Seeds: self._seeds,
             Upsample: self._upsample,
             nn.Upsample: self._nearest,
             Smooth: self._smooth,
@@ -165,7 +178,15 @@ class _Graph:
             padded.insert(0, total)
         photo = x = self.op("Cast", [self.op("Transpose", [x], perm=[0, 3, 1, 2])], to=TensorProto.FLOAT)
         # Pixels stay 0 to 255 on the way in: centring rides on the dither, scaling on the first convolution's weights.
-        dither = self.op("Mul", self._patterns(net.dither, self.op("Concat", padded, axis=0)))
+        origin, size = self.tensor(ORIGIN, np.zeros(2, np.int64)), self.op("Concat", padded, axis=0)
+        dither = self._pattern("dither", net.dither, origin, size, 255)
+        for part in net.modules():
+            if isinstance(part, Seeds) and part.gain.any():
+                cell = self.ints([net.config.stride])
+                origin, size = (self.op("Div", [pixels, cell]) for pixels in (origin, size))
+                size = self.op("Add", [size, self.ints([part.kernel.shape[2] - 1])])
+                shape = self.op("Concat", [batch, self.ints([1]), size], axis=0)
+                self._noise = self.op("Expand", [self._pattern("seeds", part, origin, size), shape])
         x = self.op("Add", [x, self.op("Add", [dither, self.floats(-127.5)])])
         for part in (net.encoder, net.body, net.decoder):
             x = self.emit(part, x)
@@ -244,25 +265,24 @@ class _Graph:
         wave = self.op("Mod", [position, self.op("Mul", [peak, self.ints([2])])])
         return self.op("Sub", [peak, self.op("Abs", [self.op("Sub", [wave, peak])])])
 
-    def _patterns(self, dither: Dither, size: str) -> list[str]:
-        """The two patterns of a Dither, each as copies side by side, cut to the padded size.
+    def _pattern(self, name: str, module: FixedNoise, origin: str, size: str, scale: float = 1) -> str:
+        """`FixedNoise.pattern` of a size: two patterns, each as copies side by side, cut, and multiplied.
 
-        ORIGIN is where the picture lies in a larger one whose tile it is; folding makes it an input.
+        `origin` is where the picture lies in a larger one whose tile it is; folding makes ORIGIN an input.
         """
-        origin = self.tensor(ORIGIN, np.zeros(2, np.int64))
-        noise = self.tensor("dither.noise", dither.noise.cpu().numpy() * 255)
+        noise = self.tensor(f"{name}.noise", module.noise.cpu().numpy() * np.float32(scale))
         # As bytes in the file; onnxruntime casts them once, when it loads the model.
-        signs = self.tensor("dither.signs", dither.signs.cpu().numpy().astype(np.int8))
+        signs = self._constant("dither.signs", module.signs.cpu().numpy().astype(np.int8))
         cut = []
         for pattern, side in (
-            (noise, len(dither.noise)),
-            (self.op("Cast", [signs], to=TensorProto.FLOAT), len(dither.signs)),
+            (noise, len(module.noise)),
+            (self.op("Cast", [signs], to=TensorProto.FLOAT), len(module.signs)),
         ):
             start = self.op("Mod", [origin, self.ints([side])])
             end = self.op("Add", [start, size])
             copies = self.op("Div", [self.op("Add", [end, self.ints([side - 1])]), self.ints([side])])
             cut.append(self.op("Slice", [self.op("Tile", [pattern, copies]), start, end]))
-        return cut
+        return self.op("Mul", cut)
 
     def _mix(self, net: TransformerNet) -> str:
         """The mixture of the rows of all norms, which two inputs with defaults decide; returns the strength, [1].
@@ -358,8 +378,26 @@ class _Graph:
         return self.op("Add", [x, self.emit(module.second, self.emit(module.first, x))])
 
     def _deep(self, module: DeepBlock, x: str) -> str:
-        inner = self.emit(module.back, self.emit(module.blocks, self.emit(module.down, x)))
+        inner = self.emit(module.blocks, self.emit(module.seeds, self.emit(module.down, x)))
+        inner = self.emit(module.back, inner)
         return self.op("Add", [x, self.emit(module.smooth, self.emit(module.nearest, inner))])
+
+    def _seeds(self, module: Seeds, x: str) -> str:
+        """A net that was trained without seeds has gains of 0 and needs no nodes.
+
+        The sum is a convolution of both side by side: onnxruntime would leave its fast layout for a plain one, of which
+        it cannot tell that both are of one size, and for every sum that follows.
+        """
+        if not self._noise:
+            return x
+        gains = self.op("Reshape", [self._row(module.gain), self.ints([-1, 1, 1, 1])])
+        kernel = self.tensor("seeds.kernel", module.kernel.cpu().numpy())
+        grown = self.op(
+            "Conv", [self._noise, self.op("Mul", [gains, kernel])], kernel_shape=list(module.kernel.shape[2:])
+        )
+        channels = module.gain.shape[1]
+        both = self.tensor("seeds.sum", np.tile(np.eye(channels, dtype=np.float32), 2)[:, :, None, None])
+        return self.op("Conv", [self.op("Concat", [x, grown], axis=1), both], kernel_shape=[1, 1])
 
     def _upsample(self, module: Upsample, x: str) -> str:
         return self.emit(module.conv, self.emit(module.nearest, x))

@@ -2,9 +2,9 @@
 
 The losses of Johnson et al. 2016, with changes. Each is divided by the size of what it is compared with, so that a
 content loss of 1 means as far from the photo's features as black is, and a style loss lies between 0 and 1. A network
-may also be held to the likeness of the photo's parts to one another, and to the channels' means beside the Gram
-matrices: else it paints glaring patches and leaves the rest as it was; to the moments of the painting's colours, since
-deeper features hardly see light and contrast; and a lattice loss keeps it from weaving a pattern on its own pixel
+may also be held to as much texture in every part of the picture as the painting has, and to the channels' means beside
+the Gram matrices: else it paints glaring patches, or buildings and no skies; to the moments of the painting's colours,
+since deeper features hardly see light and contrast; and a lattice loss keeps it from weaving a pattern on its own pixel
 grid. Images are N x 3 x H x W in [0, 1]; features N x C x H x W as the LossNetwork gives them.
 """
 
@@ -19,6 +19,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from faststyle.colors import LUMA
+
 __all__ = [
     "LossTerms",
     "PerceptualLoss",
@@ -26,19 +28,30 @@ __all__ = [
     "color_loss",
     "color_moments",
     "content_loss",
+    "evenness_loss",
     "gram_matrix",
     "lattice_loss",
+    "light_loss",
     "mean_loss",
     "seam_loss",
-    "similarity_loss",
+    "stride_of",
     "style_loss",
+    "texture_energies",
+    "texture_target",
+    "textures_between",
     "total_variation",
 ]
 
 SEAMS = 0.4
 """Weight of the seams within the lattice term."""
-CELL = 4
-"""Features a side of a cell whose likeness to others is compared: 16 pixels at relu3_3."""
+WINDOW = 24
+"""Pixels a side of a window whose texture is measured."""
+SPREAD = 0.4
+"""How much of the painting's own unevenness, from its median, is asked of a picture: a photo brings its own."""
+LIGHT_WINDOW = 32
+"""Pixels a side of a square whose light should follow the photo's."""
+QUANTILES = 64
+"""Numbers that stand for a painting's windows, however many it has."""
 
 
 def gram_matrix(features: Tensor, masks: Tensor | None = None) -> Tensor:
@@ -100,25 +113,74 @@ def content_loss(features: Tensor, target: Tensor) -> Tensor:
     return (difference / target.float().square().mean((1, 2, 3)).clamp_min(1e-12)).mean()
 
 
-def similarity_loss(features: Tensor, target: Tensor) -> Tensor:
-    """How much the parts of a picture resemble one another otherwise than in the photo; a scalar in [0, 2].
+def stride_of(features: Tensor, image: Tensor) -> int:
+    """Pixels of the image to a feature's side."""
+    return round(image.shape[-1] / features.shape[-1])
 
-    mean |D / mean D - D_C / mean D_C|, D the cosine distances between the features of all pairs of cells, each the mean
-    of CELL x CELL of them (after the content loss of Kolkin et al. 2019, who sample places instead and divide each
-    column by its sum). Any texture may lie over the picture, but the same one where the photo is the same: patches that
-    stand in one part of a sky and not in another are what it forbids. Features smaller than a cell are one.
+
+def texture_energies(features: Tensor, stride: int) -> Tensor:
+    """How much texture each window of a picture has, in rising order: N x C x H x W to N x windows, in float32.
+
+    The log of the variance of each channel within the window, averaged over the channels; windows of WINDOW pixels, at
+    `stride` pixels a feature, half overlapping, one where the picture is smaller.
     """
-    return (_distances(features) - _distances(target)).abs().mean()
+    side = min(max(2, WINDOW // stride), *features.shape[-2:])
+    values, step = features.float(), max(1, side // 2)
+    variance = F.avg_pool2d(values.square(), side, step) - F.avg_pool2d(values, side, step).square()
+    energies = variance.clamp_min(0).mean(1).flatten(1)
+    # Of what is flat, log 0 would have no end, and neither would its slope.
+    return (energies + 1e-3 * energies.detach().mean(1, keepdim=True) + 1e-12).log().sort(1).values
 
 
-def _distances(features: Tensor) -> Tensor:
-    """Cosine distances of all pairs of cells, N x cells x cells, over their mean."""
-    cells = F.avg_pool2d(features.float(), min(CELL, *features.shape[-2:])).flatten(2)
-    with torch.autocast(features.device.type, enabled=False):
-        directions = F.normalize(cells, dim=1)
-        distances = 1 - torch.bmm(directions.transpose(1, 2), directions)
-    # A photo of one colour has no distances: rounding must not take their place.
-    return distances / distances.mean((1, 2), keepdim=True).clamp_min(0.01)
+def texture_target(features: Tensor, stride: int) -> Tensor:
+    """What `evenness_loss` asks for in the manner of a painting, whose features these are: N x QUANTILES."""
+    energies = texture_energies(features, stride)
+    median = energies.median(1, keepdim=True).values
+    return _quantiles(median + SPREAD * (energies - median), QUANTILES)
+
+
+def evenness_loss(energies: Tensor, target: Tensor) -> Tensor:
+    """Mean |E - E_S| between two pictures' `texture_energies`, both in rising order; a scalar from 0.
+
+    The distance of their distributions (in one dimension the optimal transport is that of order). Gram matrices are
+    sums over the picture, which a few glaring patches meet, or buildings alone, as well as strokes everywhere do: a
+    picture of those has windows of far more and of far less texture than the painting. 0.7 is a factor of two.
+    `energies` is N x windows, `target` 1 x any number or N x any number.
+    """
+    return (energies - _quantiles(target, energies.shape[1])).abs().mean()
+
+
+def textures_between(energies: Tensor, target: Tensor, strength: float) -> Tensor:
+    """`energies` of a photo, and what lies `strength` of the way from there to a painting's `target`: N x windows."""
+    return energies.lerp(_quantiles(target, energies.shape[1]), strength)
+
+
+def light_loss(image: Tensor, photo: Tensor) -> Tensor:
+    """How much of a picture's large light and shade is not the photo's own, averaged over the batch; from 0 to about 1.
+
+    The luminance of squares of LIGHT_WINDOW pixels, a quarter of that apart, less the best multiple of the photo's:
+    its mean square over the variance of the picture's pixels, which counts as a constant. The painting's contrast may
+    be another, and strokes may be light and dark, but neither patches of motifs nor what grows from noise may outweigh
+    the sky, the face or the shadow that are there. Both are N x 3 x H x W in [0, 1].
+    """
+    wide, found = _wide_light(image)
+    own, _ = _wide_light(photo)
+    multiple = (wide * own).mean((1, 2, 3), keepdim=True) / (own.square().mean((1, 2, 3), keepdim=True) + 1e-4)
+    strange = (wide - multiple.clamp_min(0) * own).square().mean((1, 2, 3))
+    return (strange / (found.detach().var((1, 2, 3), correction=0) + 1e-3)).mean()
+
+
+def _wide_light(image: Tensor) -> tuple[Tensor, Tensor]:
+    """The luminance of squares, less its mean, and of pixels: N x 1 x any two sizes each."""
+    luma = (image.float() * image.new_tensor(LUMA, dtype=torch.float32)[:, None, None]).sum(1, keepdim=True)
+    side = min(LIGHT_WINDOW, *luma.shape[-2:])
+    wide = F.avg_pool2d(luma, side, max(1, side // 4))
+    return wide - wide.mean((2, 3), keepdim=True), luma
+
+
+def _quantiles(rising: Tensor, count: int) -> Tensor:
+    """N x any number in rising order as N x count, from the least to the largest."""
+    return F.interpolate(rising[:, None], size=count, mode="linear", align_corners=True)[:, 0]
 
 
 def style_loss(gram: Tensor, target: Tensor, shares: Tensor | None = None) -> Tensor:
@@ -238,10 +300,11 @@ class LossTerms:
     """One evaluation of a PerceptualLoss: unweighted terms, the style term by layer, and the weighted total."""
 
     content: Tensor
-    similarity: Tensor
     style: Tensor
+    evenness: Tensor
     means: Tensor
     colors: Tensor
+    light: Tensor
     lattice: Tensor
     total_variation: Tensor
     style_layers: dict[str, Tensor]
@@ -252,10 +315,11 @@ class LossTerms:
         terms = {
             "total": self.total,
             "content": self.content,
-            "similarity": self.similarity,
             "style": self.style,
+            "evenness": self.evenness,
             "means": self.means,
             "colors": self.colors,
+            "light": self.light,
             "lattice": self.lattice,
             "total_variation": self.total_variation,
         }
@@ -265,15 +329,15 @@ class LossTerms:
 
 @dataclass(frozen=True)
 class PerceptualLoss:
-    """Content + similarity_weight x similarity + style_weight x (style + mean_weight x means + color_weight x colors) +
-    lattice_weight x lattice + tv_weight x total variation.
+    """Content + style_weight x (style + mean_weight x means + evenness_weight x evenness + color_weight x colors) +
+    light_weight x light + lattice_weight x lattice + tv_weight x total variation.
 
     The style term is the mean of the layers' Gram losses, the means term that of their mean losses; in the total layers
     count by their `layer_weights`, alike where there are none. `style_grams` holds the style image's Gram matrices,
-    1 x C x C each, `style_means` its channels' means in the same layers, 1 x C each, `style_colors` its colours'
-    moments, 1 x 2 x 3 x 4; a term without its target is 0, and so is a similarity without weight. `masks`,
-    R x 1 x H x W in [0, 1], gives each region of one image a style of its own: the matrices are then R x C x C, and a
-    region counts by its share of the picture.
+    1 x C x C each, `style_means` its channels' means in the same layers, 1 x C each, `style_textures` its texture
+    energies in some of them (`texture_target`), 1 x any number each, `style_colors` its colours' moments,
+    1 x 2 x 3 x 4; a term without its target is 0. `masks`, R x 1 x H x W in [0, 1], gives each region of one image a
+    style of its own: the matrices are then R x C x C, and a region counts by its share of the picture.
     """
 
     style_grams: Mapping[str, Tensor]
@@ -282,33 +346,47 @@ class PerceptualLoss:
     layer_weights: Mapping[str, float] = field(default_factory=dict)
     style_means: Mapping[str, Tensor] = field(default_factory=dict)
     mean_weight: float = 0.0
+    style_textures: Mapping[str, Tensor] = field(default_factory=dict)
+    evenness_weight: float = 0.0
     style_colors: Tensor | None = None
     color_weight: float = 0.0
-    similarity_weight: float = 0.0
+    light_weight: float = 0.0
     lattice_weight: float = 0.0
     tv_weight: float = 0.0
     masks: Tensor | None = None
 
-    def __call__(self, image: Tensor, features: Mapping[str, Tensor], target: Tensor) -> LossTerms:
-        """Judge a stylized `image` by its `features`; `target` are the photo's at the content layer."""
+    def __call__(
+        self, image: Tensor, features: Mapping[str, Tensor], target: Tensor, photo: Tensor | None = None
+    ) -> LossTerms:
+        """Judge a stylized `image` by its `features`; `target` are the `photo`'s at the content layer."""
         shares = None if self.masks is None else self.masks.mean((1, 2, 3))
         layers = {
             layer: style_loss(gram_matrix(features[layer], self.masks), target, shares)
             for layer, target in self.style_grams.items()
         }
         style = torch.stack(list(layers.values()))
-        means, colors = torch.zeros_like(style), style.new_zeros(())
+        means = torch.zeros_like(style)
+        colors = evenness = light = style.new_zeros(())
         if self.style_means:
             means = torch.stack([mean_loss(features[layer], self.style_means[layer]) for layer in layers])
+        if self.style_textures:
+            evenness = torch.stack(
+                [
+                    evenness_loss(texture_energies(features[layer], stride_of(features[layer], image)), texture)
+                    for layer, texture in self.style_textures.items()
+                ]
+            ).mean()
         if self.style_colors is not None:
             colors = color_loss(color_moments(image), self.style_colors)
-        content, similarity = content_loss(features[self.content_layer], target), style.new_zeros(())
-        if self.similarity_weight:
-            similarity = similarity_loss(features[self.content_layer], target)
+        if photo is not None:
+            light = light_loss(image, photo)
+        content = content_loss(features[self.content_layer], target)
         lattice, variation = lattice_loss(image) + SEAMS * seam_loss(image), total_variation(image)
-        total = content + self.similarity_weight * similarity
         weights = style.new_tensor([self.layer_weights[layer] if self.layer_weights else 1.0 for layer in layers])
         strokes = (weights * (style + self.mean_weight * means)).sum() / weights.sum()
-        total = total + self.style_weight * (strokes + self.color_weight * colors)
+        strokes = strokes + self.evenness_weight * evenness + self.color_weight * colors
+        total = content + self.style_weight * strokes + self.light_weight * light
         total = total + self.lattice_weight * lattice + self.tv_weight * variation
-        return LossTerms(content, similarity, style.mean(), means.mean(), colors, lattice, variation, layers, total)
+        return LossTerms(
+            content, style.mean(), evenness, means.mean(), colors, light, lattice, variation, layers, total
+        )

@@ -27,7 +27,8 @@ from faststyle.errors import ConfigError
         (lambda: LossConfig(lattice_weight=-1), "--lattice-weight"),
         (lambda: LossConfig(tv_weight=-1), "--tv-weight"),
         (lambda: LossConfig(style_layers=()), "--style-layers"),
-        (lambda: LossConfig(similarity_weight=-1), "--similarity-weight"),
+        (lambda: LossConfig(evenness_weight=-1), "--evenness-weight"),
+        (lambda: LossConfig(light_weight=-1), "--light-weight"),
         (lambda: LossConfig(layer_weights=(1.0, 1.0)), "--layer-weights"),
         (lambda: LossConfig(layer_weights=(0.0, 0.0, 0.0, 0.0)), "--layer-weights"),
         (lambda: LossConfig(layer_weights=(1.0, -1.0, 1.0, 1.0)), "--layer-weights"),
@@ -103,7 +104,7 @@ def test_the_named_nets_grow():
 
 
 def test_the_layers_weigh_as_is_asked_or_by_the_usual_four():
-    four = {"relu1_2": 0.2, "relu2_2": 0.8, "relu3_3": 1.0, "relu4_3": 0.1}
+    four = {"relu1_2": 0.2, "relu2_2": 0.8, "relu3_3": 1.0, "relu4_3": 1.0}
     assert LossConfig().weights == four
     assert LossConfig(style_layers=("relu4_3", "relu3_3", "relu2_2", "relu1_2")).weights == four
     assert LossConfig(layer_weights=(1.0, 2.0, 3.0, 4.0)).weights["relu3_3"] == 3.0

@@ -26,7 +26,7 @@ ROOMS: dict[str, set[str]] = {
     "sheet": set(),
     "video": {"errors", "files"},
     "runtime": {"images", "modelcard", "checkpoints", "errors"},
-    "losses": {"errors"},
+    "losses": {"errors", "colors"},
     "nets": LEAVES,
     "export": {"nets", "runtime"} | LEAVES,
     "quantize": {"export", "nets", "runtime"} | LEAVES,

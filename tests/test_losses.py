@@ -11,12 +11,16 @@ from faststyle.losses import (
     color_loss,
     color_moments,
     content_loss,
+    evenness_loss,
     gram_matrix,
     lattice_loss,
+    light_loss,
     mean_loss,
     seam_loss,
-    similarity_loss,
     style_loss,
+    texture_energies,
+    texture_target,
+    textures_between,
     total_variation,
 )
 
@@ -55,40 +59,103 @@ def test_content_loss_is_the_mean_square_against_the_targets(features):
     assert content_loss(torch.zeros_like(target), target).item() == pytest.approx(1)
 
 
-def test_similarity_loss_compares_all_pairs_of_cells():
-    features, target = rand(2, 3, 8, 12, seed=1) ** 8, rand(2, 3, 8, 12, seed=2) ** 8
+@pytest.mark.parametrize(("stride", "side"), [(2, 12), (4, 6), (16, 2)])
+def test_texture_energies_are_the_variances_within_windows(stride, side):
+    features = rand(2, 3, 30, 41)
+    found = texture_energies(features, stride)
+    for n in range(2):
+        energies = []
+        for y in range(0, 30 - side + 1, side // 2):
+            for x in range(0, 41 - side + 1, side // 2):
+                window = features[n, :, y : y + side, x : x + side].double().numpy()
+                energies.append(window.var((1, 2)).mean())
+        expected = np.sort(np.log(np.array(energies) + 1e-3 * np.mean(energies)))
+        assert found[n].numpy() == pytest.approx(expected, abs=1e-3)
+
+
+def test_texture_of_what_is_flat_or_small_has_a_slope_nevertheless():
+    for features in (torch.ones(1, 3, 16, 16), torch.zeros(1, 3, 1, 2), rand(1, 3, 5, 40)):
+        features.requires_grad_()
+        loss = evenness_loss(texture_energies(features, 4), texture_target(rand(1, 3, 40, 30, seed=2), 4))
+        (slope,) = torch.autograd.grad(loss, features)
+        assert loss.isfinite() and slope.isfinite().all()
+
+
+def test_evenness_is_the_distance_of_two_distributions():
+    features = rand(1, 4, 39, 39) * torch.linspace(0.2, 2, 39)
+    energies = texture_energies(features, 4)
+    assert evenness_loss(energies, energies) == 0
+    assert evenness_loss(energies, energies + 0.5).item() == pytest.approx(0.5)
+    assert evenness_loss(texture_energies(features.flip(2, 3), 4), energies) < 1e-5, "wherever it is"
+    # A ramp of other length is the same distribution.
+    assert evenness_loss(torch.linspace(0, 1, 9)[None], torch.linspace(0, 1, 100)[None]) == pytest.approx(0, abs=1e-6)
+
+
+def test_patches_and_bare_parts_are_uneven():
+    painting = rand(1, 4, 48, 48, seed=1)
+    target = texture_target(painting, 4)
+    everywhere, patches = rand(1, 4, 48, 48, seed=2), rand(1, 4, 48, 48, seed=2) * 0.2
+    patches[..., :24, :24] *= 10  # as much in all: 0.75 x 0.04 + 0.25 x 4 = 1.03
+    assert evenness_loss(texture_energies(everywhere, 4), target) < 0.2
+    assert evenness_loss(texture_energies(patches, 4), target) > 1
+
+
+def test_a_target_has_less_spread_than_the_painting():
+    painting = rand(2, 4, 60, 60) * torch.linspace(0.1, 3, 60)
+    energies, target = texture_energies(painting, 4), texture_target(painting, 4)
+    assert target.shape == (2, 64) and (target.diff(dim=1) >= 0).all()
+    assert (target[:, -1] - target[:, 0]).numpy() == pytest.approx(0.4 * np.ptp(energies.numpy(), 1), rel=1e-4)
+    middle = energies.median(1).values
+    assert target.median(1).values.numpy() == pytest.approx(middle.numpy(), abs=0.05)
+
+
+def test_textures_between_a_photo_and_a_painting():
+    photo, target = texture_energies(rand(1, 3, 30, 30), 4), texture_target(rand(1, 3, 50, 40, seed=2) * 3, 4)
+    assert textures_between(photo, target, 0.0).equal(photo)
+    assert evenness_loss(textures_between(photo, target, 1.0), target) == pytest.approx(0, abs=1e-6)
+    half = evenness_loss(photo, textures_between(photo, target, 0.5))
+    assert half.item() == pytest.approx(evenness_loss(photo, target).item() / 2, rel=1e-4)
+
+
+def test_light_loss_is_what_no_multiple_of_the_photos_light_explains():
+    image, photo = rand(2, 3, 70, 90, seed=1), rand(2, 3, 70, 90, seed=2)
+    image[:, :, 20:60, 10:50] *= 0.3
+    photo[:, :, :40] *= 0.5
     expected = 0.0
-    for pair in zip(features, target, strict=True):
-        relative = []
-        for each in pair:
-            cells = [each[:, y : y + 4, x : x + 4].mean((1, 2)) for y in (0, 4) for x in (0, 4, 8)]
-            distances = [[1 - float(a @ b / (a.norm() * b.norm())) for b in cells] for a in cells]
-            relative.append(np.array(distances) / np.mean(distances))
-        expected += np.abs(relative[0] - relative[1]).mean() / 2
-    assert similarity_loss(features, target).item() == pytest.approx(expected, rel=1e-3)
+    for one, other in zip(image.numpy().astype(float), photo.numpy().astype(float), strict=True):
+        wide = []
+        for picture in (one, other):
+            luma = 0.299 * picture[0] + 0.587 * picture[1] + 0.114 * picture[2]
+            squares = np.array(
+                [[luma[y : y + 32, x : x + 32].mean() for x in range(0, 59, 8)] for y in range(0, 39, 8)]
+            )
+            wide.append(squares - squares.mean())
+        multiple = max(0.0, (wide[0] * wide[1]).mean() / ((wide[1] ** 2).mean() + 1e-4))
+        luma = 0.299 * one[0] + 0.587 * one[1] + 0.114 * one[2]
+        expected += ((wide[0] - multiple * wide[1]) ** 2).mean() / (luma.var() + 1e-3) / 2
+    assert light_loss(image, photo).item() == pytest.approx(expected, rel=1e-3)
 
 
-def test_similarity_allows_any_texture_but_the_same_one_everywhere():
-    photo = torch.zeros(1, 4, 32, 32)
-    photo[:, 0, :16], photo[:, 1, 16:] = 1, 1  # ground under a sky
-    painted = photo.clone()
-    painted[:, 2] += 0.5 + rand(32, 32, seed=3)
+def test_strokes_and_contrast_are_free_but_neither_patches_nor_a_negative():
+    photo = torch.full((1, 3, 128, 128), 0.3)
+    photo[..., 64:] = 0.8
+    strokes = photo + 0.4 * (rand(1, 1, 32, 32, seed=3).repeat_interleave(4, 2).repeat_interleave(4, 3) - 0.5)
     patches = photo.clone()
-    patches[:, 2, :8, :16] += 2
-    assert similarity_loss(photo, photo) == 0
-    assert similarity_loss(3 * photo, photo) < 1e-5, "whatever its contrast"
-    assert similarity_loss(patches, photo) > 4 * similarity_loss(painted, photo)
-    assert similarity_loss(patches, photo) > 0.15
+    patches[..., 48:80, 48:80] = 0
+    assert light_loss(photo, photo) < 1e-3
+    assert light_loss(0.4 * photo + 0.5, photo) < 1e-3, "of another contrast"
+    assert light_loss(strokes, photo) < 0.02 < 0.05 < light_loss(patches, photo)
+    assert light_loss(1 - photo, photo) > 0.5
 
 
-def test_similarity_of_what_has_no_parts_is_nothing():
-    flat = torch.ones(1, 3, 16, 16)
-    assert similarity_loss(flat, flat) == 0
-    assert similarity_loss(rand(1, 3, 1, 2), rand(1, 3, 1, 2, seed=1)) == 0, "one cell"
-    painted = rand(1, 3, 16, 16).requires_grad_()
-    loss = similarity_loss(painted, torch.zeros(1, 3, 16, 16))
-    (slope,) = torch.autograd.grad(loss, painted)
-    assert 0 < loss <= 2 and slope.isfinite().all()
+def test_light_of_what_is_flat_or_small_is_nothing_and_has_a_slope():
+    for shape in ((1, 3, 40, 40), (1, 3, 2, 50), (1, 3, 1, 1)):
+        flat = torch.zeros(shape)
+        assert light_loss(flat, flat) == 0
+        painted = rand(*shape).requires_grad_()
+        loss = light_loss(painted, flat)
+        (slope,) = torch.autograd.grad(loss, painted)
+        assert 0 <= loss <= 1 and slope.isfinite().all()
 
 
 def test_style_loss_is_balanced():
@@ -155,29 +222,33 @@ def test_perceptual_loss_adds_its_weighted_terms():
     lattice = lattice_loss(image) + 0.4 * seam_loss(image)
     total = content_loss(features["b"], content) + 10 * style + 300 * lattice + 2 * total_variation(image)
     assert terms.total.item() == pytest.approx(total.item(), rel=1e-5)
-    names = {"total", "content", "similarity", "style", "means", "colors", "lattice", "total_variation"}
+    names = {"total", "content", "style", "evenness", "means", "colors", "light", "lattice", "total_variation"}
     assert set(terms.scalars()) == names | {"style_a", "style_b"}
-    assert terms.similarity == terms.means == terms.colors == 0
+    assert terms.evenness == terms.means == terms.colors == terms.light == 0
 
 
-def test_perceptual_loss_of_a_network_has_similarity_means_and_colors():
+def test_perceptual_loss_of_a_network_has_evenness_means_colors_and_light():
     image = rand(2, 3, 32, 32)
     features = {"a": rand(2, 4, 8, 8, seed=3), "b": rand(2, 6, 4, 4, seed=4)}
     content = rand(2, 4, 8, 8, seed=5)
     painting = {"a": rand(1, 4, 9, 9, seed=7), "b": rand(1, 6, 5, 5, seed=8)}
     grams = {layer: gram_matrix(each) for layer, each in painting.items()}
     means = {layer: each.mean((2, 3)) for layer, each in painting.items()}
+    textures = {"b": texture_target(painting["b"], 8)}
     colors = color_moments(rand(1, 3, 40, 48, seed=9))
     shares = {"a": 1.0, "b": 3.0}
-    criterion = PerceptualLoss(grams, "a", 10.0, shares, means, 0.5, colors, 0.3, similarity_weight=3.0)
-    terms = criterion(image, features, content)
-    plain, likeness = content_loss(features["a"], content), similarity_loss(features["a"], content)
+    criterion = PerceptualLoss(grams, "a", 10.0, shares, means, 0.5, textures, 0.2, colors, 0.3, 5.0)
+    photo = rand(2, 3, 32, 32, seed=10)
+    terms = criterion(image, features, content, photo)
+    plain = content_loss(features["a"], content)
+    uneven = evenness_loss(texture_energies(features["b"], 8), textures["b"])
     a, b = (terms.style_layers[layer] + 0.5 * mean_loss(features[layer], means[layer]) for layer in "ab")
     # What is reported is the plain mean, whatever the layers weigh.
     assert terms.style.item() == pytest.approx(sum(map(float, terms.style_layers.values())) / 2)
-    total = plain + 3 * likeness + 10 * ((a + 3 * b) / 4 + 0.3 * color_loss(color_moments(image), colors))
+    colored = color_loss(color_moments(image), colors)
+    total = plain + 10 * ((a + 3 * b) / 4 + 0.2 * uneven + 0.3 * colored) + 5 * light_loss(image, photo)
     assert terms.total.item() == pytest.approx(total.item(), rel=1e-5)
-    assert (terms.content.item(), terms.similarity.item()) == pytest.approx((plain.item(), likeness.item()))
+    assert (terms.content.item(), terms.evenness.item()) == pytest.approx((plain.item(), uneven.item()))
 
 
 def test_color_moments_by_hand():

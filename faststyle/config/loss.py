@@ -49,16 +49,21 @@ class PerceptualConfig:
 class LossConfig(PerceptualConfig):
     """The perceptual loss with what only a network needs."""
 
+    strength: float = 0.4
+    """How much style, from 0 (hardly any) to 1 (hardly any photo left)."""
+    style_size: int = 384
+    """Short side in pixels to which the style image is scaled: smaller means finer strokes and smaller motifs."""
     layer_weights: tuple[float, ...] = ()
-    """Weight of each of the style layers; by default 0.2 0.8 1 0.1 of those four, and alike for others. Strokes are in
-    relu2_2 and relu3_3; with as much of relu4_3 a network stamps motifs on plain ground."""
-    similarity_weight: float = 6.0
-    """Weight of the likeness of the photo's parts to one another: what is one sky in the photo is painted as one."""
+    """Weight of each of the style layers; by default 0.2 0.8 1 1 of those four, and alike for others."""
+    evenness_weight: float = 0.2
+    """Weight of evenness beside the Gram matrices: as much texture in each part of the picture as the painting has."""
     mean_weight: float = 0.5
     """Weight of the channels' means beside their Gram matrices: it spreads the style over the whole picture."""
-    color_weight: float = 0.15
+    color_weight: float = 0.5
     """Weight of the colours' means and covariances beside the Gram matrices: light and contrast are the painting's."""
-    lattice_weight: float = 3000.0
+    light_weight: float = 10.0
+    """Weight of light: the large light and shade of the picture are the photo's, whatever is painted there."""
+    lattice_weight: float = 20000.0
     """Weight of the lattice loss, which forbids patterns locked to the network's own 8-pixel grid."""
 
     def __post_init__(self) -> None:
@@ -68,15 +73,21 @@ class LossConfig(PerceptualConfig):
             len(weights) == len(self.style_layers) and min(weights) >= 0 and sum(weights) > 0,
             f"--layer-weights needs one number for each of {', '.join(self.style_layers)}, 0 or more, not all 0",
         )
-        require(self.similarity_weight >= 0, f"--similarity-weight must be 0 or more, not {self.similarity_weight}")
+        require(self.evenness_weight >= 0, f"--evenness-weight must be 0 or more, not {self.evenness_weight}")
         require(self.mean_weight >= 0, f"--mean-weight must be 0 or more, not {self.mean_weight}")
         require(self.color_weight >= 0, f"--color-weight must be 0 or more, not {self.color_weight}")
+        require(self.light_weight >= 0, f"--light-weight must be 0 or more, not {self.light_weight}")
         require(self.lattice_weight >= 0, f"--lattice-weight must be 0 or more, not {self.lattice_weight}")
+
+    @property
+    def texture_layers(self) -> tuple[str, ...]:
+        """The style layers in which evenness is looked at: those of strokes, where the loss has them."""
+        return tuple(layer for layer in self.style_layers if layer in ("relu2_2", "relu3_3"))
 
     @property
     def weights(self) -> dict[str, float]:
         """What each style layer weighs in the total."""
         if self.layer_weights:
             return dict(zip(self.style_layers, self.layer_weights, strict=True))
-        usual = {"relu1_2": 0.2, "relu2_2": 0.8, "relu3_3": 1.0, "relu4_3": 0.1}
+        usual = {"relu1_2": 0.2, "relu2_2": 0.8, "relu3_3": 1.0, "relu4_3": 1.0}
         return usual if set(self.style_layers) == set(usual) else dict.fromkeys(self.style_layers, 1.0)

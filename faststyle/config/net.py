@@ -71,7 +71,7 @@ class NetConfig:
 
 NETS: dict[str, NetConfig] = {
     "nano": NetConfig(channels=(16, 16, 32), blocks=2),
-    "fast": NetConfig(channels=(16, 32, 48), blocks=3),
+    "fast": NetConfig(channels=(16, 32, 48), blocks=3, padding=64),
     "quality": NetConfig(channels=(16, 48, 96), blocks=4, padding=64),
     "johnson": NetConfig(family="johnson", channels=(32, 64, 128), blocks=5, padding=40, dither=0.0),
 }

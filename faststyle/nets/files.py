@@ -6,6 +6,7 @@ import json
 from dataclasses import fields, replace
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -59,6 +60,9 @@ def load_net(path: str | Path) -> tuple[TransformerNet, ModelCard]:
         net = TransformerNet(NetConfig(**settings))
         if net.config.styles not in (1, len(card.styles)):
             raise ModelError(f"{net.config.styles} styles, {len(card.styles)} of them named")
+        for name, parameter in net.named_parameters():
+            if name.endswith("seeds.gain"):  # a net from before there were seeds has none
+                tensors.setdefault(name, torch.zeros_like(parameter))
         net.load_state_dict(_rows(tensors) if net.config.norm == "instance" else tensors)
     except (FaststyleError, KeyError, TypeError, RuntimeError) as error:
         reason = str(error).splitlines()[0]

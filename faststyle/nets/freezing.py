@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from faststyle.nets.layers import ConvNorm, FrozenNorm, StyleNorm
+from faststyle.nets.layers import ConvNorm, FrozenNorm, Seeds, StyleNorm
 from faststyle.nets.transformer import TransformerNet
 
 __all__ = ["freeze"]
@@ -43,6 +43,9 @@ def freeze(net: TransformerNet, photos: Iterable[Tensor]) -> TransformerNet:
     for name, norm in norms.items():
         assert isinstance(norm, StyleNorm)
         tensors |= {f"{name}.norm.weight": norm.weight[0], f"{name}.norm.bias": norm.bias[0]}
+    for name, module in net.named_modules():
+        if isinstance(module, Seeds):
+            tensors[f"{name}.gain"] = module.gain[:1]
     frozen.load_state_dict(tensors, strict=False)  # all but the new statistics
     for name, module in frozen.named_modules():
         if isinstance(module, ConvNorm) and isinstance(module.norm, FrozenNorm):

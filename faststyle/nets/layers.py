@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -13,8 +14,10 @@ __all__ = [
     "ConvNorm",
     "DeepBlock",
     "Dither",
+    "FixedNoise",
     "FrozenNorm",
     "ResidualBlock",
+    "Seeds",
     "Smooth",
     "StyleNorm",
     "Upsample",
@@ -39,31 +42,68 @@ def reflect_pad(x: Tensor, padding: int, multiple: int) -> Tensor:
     return x
 
 
-class Dither(nn.Module):
-    """Adds fixed white noise, uniform in +- `levels` / 255 and the same in all colours, to N x 3 x H x W.
-
-    A convolutional net maps a perfectly flat area to a flat one, whatever it has learned: a black or white background
-    would stay a grey patch amid the strokes. Noise of two levels, which nobody sees, is enough for strokes to grow.
+class FixedNoise(nn.Module):
+    """A pattern of noise as large as any picture, the same on every machine.
 
     A small pattern laid side by side would let the same stroke grow once in every copy, which is seen in skies. So a
     pattern of 64 x 64 values is multiplied by one of 61 x 61 signs: shifted by the side of either, the other one makes
-    the two independent, and nothing repeats within 64 * 61 pixels. Both are the same on every machine.
+    the two independent, and nothing repeats within 64 * 61 values.
     """
 
     noise: Tensor
     signs: Tensor
 
-    def __init__(self, levels: float) -> None:
+    def __init__(self, noise: NDArray[np.float64]) -> None:
         super().__init__()
-        # RandomState's stream is frozen by numpy's policy, that of the newer generators is not.
-        noise = np.random.RandomState(0).uniform(-1, 1, (64, 64)) * levels / 255
         signs = np.random.RandomState(1).randint(0, 2, (61, 61)) * 2 - 1
         self.register_buffer("noise", torch.from_numpy(noise).float(), persistent=False)
         self.register_buffer("signs", torch.from_numpy(signs).float(), persistent=False)
 
+    def pattern(self, height: int, width: int) -> Tensor:
+        """height x width values."""
+        return _repeat(self.noise, height, width) * _repeat(self.signs, height, width)
+
+
+class Dither(FixedNoise):
+    """Adds fixed white noise, uniform in +- `levels` / 255 and the same in all colours, to N x 3 x H x W.
+
+    A convolutional net maps a perfectly flat area to a flat one, whatever it has learned: a black or white background
+    would stay a grey patch amid the strokes. Noise of two levels, which nobody sees, is enough for strokes to grow.
+    """
+
+    def __init__(self, levels: float) -> None:
+        # RandomState's stream is frozen by numpy's policy, that of the newer generators is not.
+        super().__init__(np.random.RandomState(0).uniform(-1, 1, (64, 64)) * levels / 255)
+
     def forward(self, x: Tensor) -> Tensor:
-        noise, signs = (_repeat(pattern, x.shape[2], x.shape[3]) for pattern in (self.noise, self.signs))
-        return x + noise * signs
+        return x + self.pattern(x.shape[2], x.shape[3])
+
+
+class Seeds(FixedNoise):
+    """Adds fixed noise of variance 1 to N x channels x H x W, times a gain for each channel; from it strokes grow where
+    the photo has nothing to grow them from (after the noise inputs of Ulyanov et al. 2016).
+
+    Each row of gains is a style's, as in a StyleNorm. A net without them can paint a sky only by what little is in it,
+    enlarged so far that buildings drown: instance norms take one scale for both. The noise is white less its own blur:
+    what is wide in it would grow into wide patches of light, at the same place in every photo.
+    """
+
+    kernel: Tensor
+    """1 x 1 x 5 x 5: takes the blur away."""
+
+    def __init__(self, channels: int, rows: int) -> None:
+        super().__init__(np.random.RandomState(0).normal(0, 1, (64, 64)))
+        row = np.array([1, 4, 6, 4, 1]) / 16
+        kernel = -np.outer(row, row)
+        kernel[2, 2] += 1
+        kernel /= np.sqrt(np.square(kernel).sum())
+        self.register_buffer("kernel", torch.from_numpy(kernel[None, None]).float(), persistent=False)
+        self.gain = nn.Parameter(torch.randn(channels).repeat(rows, 1))
+
+    def forward(self, x: Tensor, mixture: Tensor) -> Tensor:
+        edge = self.kernel.shape[2] - 1
+        white = self.pattern(x.shape[2] + edge, x.shape[3] + edge)
+        return x + F.conv2d(white[None, None], self.kernel) * (mixture @ self.gain)[:, :, None, None]
 
 
 def _repeat(pattern: Tensor, height: int, width: int) -> Tensor:
@@ -161,7 +201,7 @@ class ResidualBlock(nn.Module):
 
 class DeepBlock(nn.Module):
     """Residual blocks at half the size and with channels of their own, around a shortcut: strokes far wider than a
-    convolution, at a quarter of its cost.
+    convolution, at a quarter of its cost. They are given fixed noise to grow strokes from.
 
     N x channels x H x W to the same, H and W even.
     """
@@ -169,6 +209,7 @@ class DeepBlock(nn.Module):
     def __init__(self, channels: int, inner: int, blocks: int, *, rows: int = 1) -> None:
         super().__init__()
         self.down = ConvNorm(channels, inner, 3, stride=2, rows=rows)
+        self.seeds = Seeds(inner, rows)
         self.blocks = Chain(*(ResidualBlock(inner, rows=rows) for _ in range(blocks)))
         # Before the enlargement a 3x3 costs a quarter and sees twice as far.
         self.back = ConvNorm(inner, channels, 3, relu=False, rows=rows)
@@ -177,7 +218,7 @@ class DeepBlock(nn.Module):
         self.smooth = Smooth(channels)
 
     def forward(self, x: Tensor, mixture: Tensor) -> Tensor:
-        inner = self.back(self.blocks(self.down(x, mixture), mixture), mixture)
+        inner = self.back(self.blocks(self.seeds(self.down(x, mixture), mixture), mixture), mixture)
         return torch.add(x, self.smooth(self.nearest(inner)))
 
 

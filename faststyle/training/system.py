@@ -15,7 +15,17 @@ from torch import Tensor
 
 from faststyle.config import TrainConfig
 from faststyle.errors import TrainingError
-from faststyle.losses import LossTerms, PerceptualLoss, channel_means, color_moments, gram_matrix
+from faststyle.losses import (
+    LossTerms,
+    PerceptualLoss,
+    channel_means,
+    color_moments,
+    gram_matrix,
+    stride_of,
+    texture_energies,
+    texture_target,
+    textures_between,
+)
 from faststyle.nets.devices import precision_of, reduced
 from faststyle.nets.lossnet import LossNetwork
 from faststyle.nets.styles import style_rows
@@ -73,6 +83,10 @@ class StyleTransferSystem(pl.LightningModule):
                 self.register_buffer(f"gram_{layer}", grams, persistent=False)
                 means = torch.cat([channel_means(each[layer]) for each in features])
                 self.register_buffer(f"mean_{layer}", means, persistent=False)
+            for layer in config.loss.texture_layers:
+                strides = [stride_of(each[layer], image) for each, image in zip(features, style_images, strict=True)]
+                textures = torch.cat([texture_target(f[layer], s) for f, s in zip(features, strides, strict=True)])
+                self.register_buffer(f"texture_{layer}", textures, persistent=False)
 
     def forward(self, image: Tensor, style: int = 0) -> Tensor:
         """Repaint N x 3 x H x W in [0, 1] in one of the styles."""
@@ -84,9 +98,9 @@ class StyleTransferSystem(pl.LightningModule):
     def judge(self, photos: Tensor, style: int = 0, strength: float = 1.0) -> tuple[LossTerms, Tensor]:
         """The losses of the photos repainted in one style, and those pictures; photos are float in [0, 1].
 
-        Below full strength the style is what lies between the photo and the painting: Gram matrices, means and colours
-        of the one and the other, mixed as `strength` says. Their distances from the photo's shrink with its square, by
-        which the style's weight is divided, or the photo itself would be the best answer to any weak style.
+        Below full strength the style is what lies between the photo and the painting: Gram matrices, means, textures
+        and colours of the one and the other, mixed as `strength` says. Their distances from the photo's shrink with its
+        square, by which the style's weight is divided, or the photo itself would be the best answer to any weak style.
         """
         loss = self.config.loss
         with self._reduced(), torch.no_grad():
@@ -95,28 +109,35 @@ class StyleTransferSystem(pl.LightningModule):
             {layer: self.get_buffer(f"{kind}_{layer}")[style, None] for layer in loss.style_layers}
             for kind in ("gram", "mean")
         )
+        textures = {layer: self.get_buffer(f"texture_{layer}")[style, None] for layer in loss.texture_layers}
         colors = self.get_buffer("colors")[style, None]
         if strength < 1.0:
             grams = {layer: gram_matrix(photo[layer]).lerp(end, strength) for layer, end in grams.items()}
             means = {layer: channel_means(photo[layer]).lerp(end, strength) for layer, end in means.items()}
+            for layer, end in textures.items():
+                energies = texture_energies(photo[layer], stride_of(photo[layer], photos))
+                textures[layer] = textures_between(energies, end, strength)
             colors = color_moments(photos).lerp(colors, strength)
+        weaker = max(strength, WEAKEST)
         criterion = PerceptualLoss(
             style_grams=grams,
             content_layer=loss.content_layer,
-            style_weight=loss.style_weight / max(strength, WEAKEST) ** 2,
+            style_weight=loss.style_weight / weaker**2,
             layer_weights=loss.weights,
             style_means=means,
             mean_weight=loss.mean_weight,
+            style_textures=textures,
+            evenness_weight=loss.evenness_weight * weaker,  # no square: it shrinks with the strength itself
             style_colors=colors,
             color_weight=loss.color_weight,
-            similarity_weight=loss.similarity_weight,
+            light_weight=loss.light_weight,
             lattice_weight=loss.lattice_weight,
             tv_weight=loss.tv_weight,
         )
         stylized = self.net(photos, self._one(style), strength)
         with self._reduced():
             features = self.loss_network(stylized)
-        return criterion(stylized.float(), features, photo[loss.content_layer]), stylized
+        return criterion(stylized.float(), features, photo[loss.content_layer], photos), stylized
 
     def draw(self, step: int, rank: int = 0) -> tuple[int, float]:
         """Which style and which strength a step trains: a pure function of seed, step and rank."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from faststyle.config import NETS, NetConfig
-from faststyle.nets.layers import ConvNorm, DeepBlock, Dither, reflect_pad
+from faststyle.nets.layers import ConvNorm, DeepBlock, Dither, Seeds, reflect_pad
 from faststyle.nets.transformer import TransformerNet
 
 
@@ -26,7 +27,7 @@ def test_any_size_comes_back_as_it_went_in_and_in_range(name, size):
 
 
 @pytest.mark.parametrize(
-    ("name", "parameters"), [("nano", 62_113), ("fast", 192_097), ("quality", 821_153), ("johnson", 1_677_635)]
+    ("name", "parameters"), [("nano", 62_177), ("fast", 192_193), ("quality", 821_345), ("johnson", 1_677_635)]
 )
 def test_the_named_nets_have_the_sizes_that_the_documents_state(name, parameters):
     assert sum(tensor.numel() for tensor in TransformerNet(NETS[name]).parameters()) == parameters
@@ -67,12 +68,46 @@ def test_the_dither_does_not_repeat(shift: int) -> None:
         assert abs(float((one * other).mean() / (noise * noise).mean())) < 0.05
 
 
+@torch.no_grad()
+def test_seeds_are_fixed_noise_times_each_styles_gains() -> None:
+    seeds = Seeds(3, rows=2)
+    assert seeds.gain[0].equal(seeds.gain[1]), "fresh styles are alike"
+    nn.init.normal_(seeds.gain)
+    noise = seeds(torch.zeros(1, 3, 400, 500), torch.tensor([[1.0, 0.0]]))
+    unit = noise[0] / seeds.gain[0, :, None, None]
+    assert torch.allclose(unit[0], unit[1], atol=1e-4) and torch.allclose(unit[0], unit[2], atol=1e-4)
+    assert float(unit.mean()) == pytest.approx(0, abs=0.02) and float(unit.var()) == pytest.approx(1, abs=0.05)
+    # By hand: another stream of numbers or another kernel would change every trained net.
+    values = np.random.RandomState(0).normal(0, 1, (64, 64))
+    signs = np.random.RandomState(1).randint(0, 2, (61, 61)) * 2 - 1
+    row = np.array([1, 4, 6, 4, 1]) / 16
+    white = (values[:61, :61] * signs)[10:15, 20:25]
+    sharp = (white[2, 2] - row @ white @ row) / np.sqrt(1 - 2 * row[2] ** 2 + (row @ row) ** 2)
+    assert float(unit[0, 10, 20]) == pytest.approx(sharp, abs=1e-4)
+    x = torch.rand(2, 3, 9, 7)
+    mixed = seeds(x, torch.tensor([[0.25, 0.75], [0.0, 2.0]])) - x
+    for picture, (first, second) in enumerate(((0.25, 0.75), (0.0, 2.0))):
+        gain = first * seeds.gain[0] + second * seeds.gain[1]
+        assert torch.allclose(mixed[picture], gain[:, None, None] * unit[0, :9, :7], atol=1e-4)
+
+
+@torch.no_grad()
+def test_nothing_wide_is_in_the_seeds() -> None:
+    seeds = Seeds(1, rows=1)
+    nn.init.ones_(seeds.gain)
+    noise = seeds(torch.zeros(1, 1, 256, 256), torch.ones(1, 1))
+    for side, most in ((8, 0.05), (16, 0.02)):  # of white noise 1/8 and 1/16
+        assert float(F.avg_pool2d(noise, side).std()) < most
+
+
 def test_strokes_can_grow_in_a_flat_photo():
     torch.manual_seed(0)
     flat = torch.zeros(1, 3, 96, 96)
     with torch.no_grad():
         grown = TransformerNet(NETS["nano"])(flat)[:, :, 24:72, 24:72]
-        still = TransformerNet(replace(NETS["nano"], dither=0))(flat)[:, :, 40:64, 40:64]
+        plain = TransformerNet(replace(NETS["nano"], dither=0))
+        plain.body[0].seeds.gain.zero_()
+        still = plain(flat)[:, :, 40:64, 40:64]
     assert grown.std((2, 3)).min() > 0.01
     # Without it a flat photo repeats one 8 x 8 cell.
     assert torch.allclose(still[:, :, :8, :8], still[:, :, 8:16, 8:16], atol=1e-4)
@@ -81,7 +116,7 @@ def test_strokes_can_grow_in_a_flat_photo():
 def test_a_deep_block_adds_to_what_it_is_given() -> None:
     block = DeepBlock(4, 6, blocks=2)
     x, mixture = torch.rand(2, 4, 10, 14), torch.ones(1, 1)
-    inner = block.blocks(block.down(x, mixture), mixture)
+    inner = block.blocks(block.seeds(block.down(x, mixture), mixture), mixture)
     assert inner.shape == (2, 6, 5, 7)
     added = block(x, mixture) - x
     enlarged = F.interpolate(block.back(inner, mixture), scale_factor=2, mode="bilinear", align_corners=False)

@@ -279,7 +279,7 @@ def test_a_run_whose_loss_knew_fewer_terms_is_refused(settings, tmp_path):
     run_and_signal(config, "SIGKILL", 3, tmp_path)
     path = tmp_path / "runs" / "older" / "last.ckpt"
     checkpoint = torch.load(path, weights_only=True)
-    del checkpoint["faststyle"]["config"]["loss"]["similarity_weight"]
+    del checkpoint["faststyle"]["config"]["loss"]["light_weight"]
     torch.save(checkpoint, path)
     with pytest.raises(TrainingError, match=r"last\.ckpt holds a run of an older version: choose another --name"):
         fit(replace(config, resume=True))

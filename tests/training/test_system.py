@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from faststyle.config import NETS, NetConfig, TrainerConfig
-from faststyle.losses import color_loss, color_moments
+from faststyle.losses import color_loss, color_moments, light_loss, texture_energies
 from faststyle.nets.lossnet import LossNetwork
 from faststyle.nets.styles import style_rows
 from faststyle.nets.transformer import TransformerNet
@@ -136,14 +136,23 @@ def test_a_weaker_style_lies_between_the_photo_and_the_painting(
         weighed = apart(ours, theirs, gram) + loss.mean_weight * apart(flat.mean(2), other.mean(2), mean)
         share = loss.weights[layer] / sum(loss.weights.values())
         style = style + share * weighed
+    uneven = torch.zeros(())
+    for layer in loss.texture_layers:
+        ours, theirs = (texture_energies(each[layer], 2) for each in (found, photo))
+        painting = trained.get_buffer(f"texture_{layer}")[1, None]
+        painting = torch.nn.functional.interpolate(painting[None], ours.shape[1], mode="linear", align_corners=True)[0]
+        uneven = uneven + (ours - (1 - strength) * theirs - strength * painting).abs().mean()
+    assert loss.texture_layers == ("relu2_2",)
     moments = color_moments(photos).lerp(trained.colors[1, None], strength)
     style = style + loss.color_weight * color_loss(color_moments(stylized), moments)
     values = terms.scalars()
+    assert values["light"] == pytest.approx(float(light_loss(stylized, photos)))
     weight = loss.style_weight / max(strength, 0.1) ** 2
+    style = style + loss.evenness_weight * max(strength, 0.1) * uneven
     assert values["total"] == pytest.approx(
         values["content"]
-        + loss.similarity_weight * values["similarity"]
         + weight * float(style)
+        + loss.light_weight * values["light"]
         + loss.lattice_weight * values["lattice"],
         rel=1e-4,
         abs=1e-5,
