@@ -390,11 +390,13 @@ class _Graph:
         """
         if not self._noise:
             return x
-        gains = self.op("Reshape", [self._row(module.gain), self.ints([-1, 1, 1, 1])])
-        kernel = self.tensor("seeds.kernel", module.kernel.cpu().numpy())
-        grown = self.op(
-            "Conv", [self._noise, self.op("Mul", [gains, kernel])], kernel_shape=list(module.kernel.shape[2:])
-        )
+        kernel = module.kernel.cpu().numpy()
+        if id(module.gain) in self._rows:
+            gains = self.op("Reshape", [self._row(module.gain), self.ints([-1, 1, 1, 1])])
+            kernels = self.op("Mul", [gains, self.tensor("seeds.kernel", kernel)])
+        else:  # a constant, which has an integer form
+            kernels = self.tensor("seeds.kernels", module.gain.detach().cpu().numpy().reshape(-1, 1, 1, 1) * kernel)
+        grown = self.op("Conv", [self._noise, kernels], kernel_shape=list(kernel.shape[2:]))
         channels = module.gain.shape[1]
         both = self.tensor("seeds.sum", np.tile(np.eye(channels, dtype=np.float32), 2)[:, :, None, None])
         return self.op("Conv", [self.op("Concat", [x, grown], axis=1), both], kernel_shape=[1, 1])

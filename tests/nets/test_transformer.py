@@ -106,7 +106,9 @@ def test_strokes_can_grow_in_a_flat_photo():
     with torch.no_grad():
         grown = TransformerNet(NETS["nano"])(flat)[:, :, 24:72, 24:72]
         plain = TransformerNet(replace(NETS["nano"], dither=0))
-        plain.body[0].seeds.gain.zero_()
+        deep = plain.body[0]
+        assert isinstance(deep, DeepBlock)
+        deep.seeds.gain.zero_()
         still = plain(flat)[:, :, 40:64, 40:64]
     assert grown.std((2, 3)).min() > 0.01
     # Without it a flat photo repeats one 8 x 8 cell.
