@@ -52,6 +52,7 @@ def test_the_sidecar_is_the_embedded_card(name):
     card = read_sidecar(SHIPPED / f"{name}.onnx")
     assert isinstance(card, ModelCard)
     assert card == Stylizer(SHIPPED / f"{name}.onnx", provider="cpu").card
+    assert card.name == name
     assert card.training["steps"] > 0 and card.training["photos"] > 0 and card.training["seconds"] > 0
     assert all(style.title and style.artist and style.year and style.licence for style in card.styles)
     assert card.metrics["style_relu4_3"] > 0
