@@ -3,10 +3,9 @@
     python benchmarks/adaptation.py PAINTING... --photos DIR --val DIR [--base 2 5] [--scratch 5 60] [--init NAME]
 
 Every run is `train.py` as a user starts it, in a process of its own, and its time is that from the start of the process
-to the written model. Minutes limit the training; 0 stands for the default settings. The losses are
-those of the finished model on the validation photos, from its card; the total is the loss that training minimises. The
-paintings should be none that the weights learned. Runs that OUT holds already are not made again. Time nothing beside
-other work.
+to the written model. Minutes limit the training; 0 stands for the default settings. The losses are those of the
+finished model on the validation photos, from its card; the total is the loss that training minimises. The paintings
+should be none that the weights learned. Runs that OUT holds already are not made again. Time nothing beside other work.
 """
 
 from __future__ import annotations

@@ -4,8 +4,9 @@ The losses of Johnson et al. 2016, with changes. Each is divided by the size of 
 content loss of 1 means as far from the photo's features as black is, and a style loss lies between 0 and 1. A network
 may also be held to as much texture in every part of the picture as the painting has, and to the channels' means beside
 the Gram matrices: else it paints glaring patches, or buildings and no skies; to the moments of the painting's colours,
-since deeper features hardly see light and contrast; and a lattice loss keeps it from weaving a pattern on its own pixel
-grid. Images are N x 3 x H x W in [0, 1]; features N x C x H x W as the LossNetwork gives them.
+since deeper features hardly see light and contrast; to the photo's own large light and shade, which strokes must not
+outweigh; and a lattice loss keeps it from weaving a pattern on its own pixel grid. Images are N x 3 x H x W in [0, 1];
+features N x C x H x W as the LossNetwork gives them.
 """
 
 from __future__ import annotations
@@ -336,8 +337,9 @@ class PerceptualLoss:
     count by their `layer_weights`, alike where there are none. `style_grams` holds the style image's Gram matrices,
     1 x C x C each, `style_means` its channels' means in the same layers, 1 x C each, `style_textures` its texture
     energies in some of them (`texture_target`), 1 x any number each, `style_colors` its colours' moments,
-    1 x 2 x 3 x 4; a term without its target is 0. `masks`, R x 1 x H x W in [0, 1], gives each region of one image a
-    style of its own: the matrices are then R x C x C, and a region counts by its share of the picture.
+    1 x 2 x 3 x 4; a term without its target is 0, light without the photo. `masks`, R x 1 x H x W in [0, 1], gives each
+    region of one image a style of its own: the matrices are then R x C x C, and a region counts by its share of the
+    picture.
     """
 
     style_grams: Mapping[str, Tensor]
@@ -358,7 +360,10 @@ class PerceptualLoss:
     def __call__(
         self, image: Tensor, features: Mapping[str, Tensor], target: Tensor, photo: Tensor | None = None
     ) -> LossTerms:
-        """Judge a stylized `image` by its `features`; `target` are the `photo`'s at the content layer."""
+        """Judge a stylized `image` by its `features`; `target` are the photo's at the content layer.
+
+        The light of the image is compared with that of the `photo` itself.
+        """
         shares = None if self.masks is None else self.masks.mean((1, 2, 3))
         layers = {
             layer: style_loss(gram_matrix(features[layer], self.masks), target, shares)

@@ -55,6 +55,7 @@ class FixedNoise(nn.Module):
 
     def __init__(self, noise: NDArray[np.float64]) -> None:
         super().__init__()
+        # RandomState's stream is frozen by numpy's policy, that of the newer generators is not.
         signs = np.random.RandomState(1).randint(0, 2, (61, 61)) * 2 - 1
         self.register_buffer("noise", torch.from_numpy(noise).float(), persistent=False)
         self.register_buffer("signs", torch.from_numpy(signs).float(), persistent=False)
@@ -72,7 +73,6 @@ class Dither(FixedNoise):
     """
 
     def __init__(self, levels: float) -> None:
-        # RandomState's stream is frozen by numpy's policy, that of the newer generators is not.
         super().__init__(np.random.RandomState(0).uniform(-1, 1, (64, 64)) * levels / 255)
 
     def forward(self, x: Tensor) -> Tensor:

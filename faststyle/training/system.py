@@ -84,8 +84,10 @@ class StyleTransferSystem(pl.LightningModule):
                 means = torch.cat([channel_means(each[layer]) for each in features])
                 self.register_buffer(f"mean_{layer}", means, persistent=False)
             for layer in config.loss.texture_layers:
-                strides = [stride_of(each[layer], image) for each, image in zip(features, style_images, strict=True)]
-                textures = torch.cat([texture_target(f[layer], s) for f, s in zip(features, strides, strict=True)])
+                pairs = zip(features, style_images, strict=True)
+                textures = torch.cat(
+                    [texture_target(each[layer], stride_of(each[layer], image)) for each, image in pairs]
+                )
                 self.register_buffer(f"texture_{layer}", textures, persistent=False)
 
     def forward(self, image: Tensor, style: int = 0) -> Tensor:
