@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
@@ -25,6 +26,7 @@ from faststyle.nets.layers import (
     ResidualBlock,
     Seeds,
     Smooth,
+    StyleBank,
     Upsample,
 )
 from faststyle.nets.styles import style_rows
@@ -37,6 +39,11 @@ __all__ = ["Graph"]
 def _factor(net: TransformerNet) -> int:
     """By how much the head's pixel shuffle enlarges; 1 without one."""
     return next((part.upscale_factor for part in net.head if isinstance(part, nn.PixelShuffle)), 1)
+
+
+def _is_identity(rows: Tensor) -> bool:
+    """Whether these are the rows of a StyleBank that has learned nothing."""
+    return rows.ndim == 3 and rows.equal(torch.eye(rows.shape[1], device=rows.device).expand_as(rows))
 
 
 class Graph:
@@ -57,6 +64,7 @@ class Graph:
             ResidualBlock: self._residual,
             DeepBlock: self._deep,
             Seeds: self._seeds,
+            StyleBank: self._bank,
             Upsample: self._upsample,
             nn.Upsample: self._nearest,
             Smooth: self._smooth,
@@ -176,7 +184,7 @@ class Graph:
         return self.op("Mul", cut)
 
     def _mix(self, net: TransformerNet) -> str:
-        """The mixture of the rows of all norms, which two inputs with defaults decide; returns the strength, [1].
+        """The mixture of all the styles' rows, which two inputs with defaults decide; returns the strength, [1].
 
         All rows lie side by side in one table, so that one small product mixes them.
         """
@@ -192,7 +200,7 @@ class Graph:
             weights = self.op("Mul", [share, strength])
         if config.rows > config.styles:
             weights = self.op("Concat", [weights, self.op("Sub", [self.floats(1.0, (1,)), strength])], axis=0)
-        parts = list(style_rows(net))
+        parts = [rows for rows in style_rows(net) if not _is_identity(rows)]
         columns = []
         for rows in parts:
             values = rows.detach().cpu().numpy().reshape(len(rows), -1)
@@ -269,7 +277,9 @@ class Graph:
         return self.op("Add", [x, self.emit(module.second, self.emit(module.first, x))])
 
     def _deep(self, module: DeepBlock, x: str) -> str:
-        inner = self.emit(module.blocks, self.emit(module.seeds, self.emit(module.down, x)))
+        inner = self.emit(module.seeds, self.emit(module.down, x))
+        for part in module.steps():
+            inner = self.emit(part, inner)
         inner = self.emit(module.back, inner)
         return self.op("Add", [x, self.emit(module.smooth, self.emit(module.nearest, inner))])
 
@@ -296,6 +306,19 @@ class Graph:
         channels = module.gain.shape[1]
         both = self.tensor("seeds.sum", np.tile(np.eye(channels, dtype=np.float32), 2)[:, :, None, None])
         return self.op("Conv", [self.op("Concat", [x, grown], axis=1), both], kernel_shape=[1, 1])
+
+    def _bank(self, module: StyleBank, x: str) -> str:
+        """A net that was trained without banks has identities there and needs no nodes."""
+        if _is_identity(module.weight):
+            return x
+        channels = module.weight.shape[1]
+        if id(module.weight) in self._rows:
+            shape = self.ints([channels, channels, 1, 1])
+            kernel = self.op("Reshape", [self._row(module.weight), shape])
+        else:
+            values = module.weight.detach().cpu().numpy()
+            kernel = self.tensor(f"{self._names[module]}.weight", values.reshape(channels, channels, 1, 1))
+        return self.op("Conv", [x, kernel], kernel_shape=[1, 1])
 
     def _upsample(self, module: Upsample, x: str) -> str:
         return self.emit(module.conv, self.emit(module.nearest, x))

@@ -45,7 +45,7 @@ __all__ = [
 
 SEAMS = 0.4
 """Weight of the seams within the lattice term."""
-WINDOW = 24
+WINDOW = 32
 """Pixels a side of a window whose texture is measured."""
 SPREAD = 0.4
 """How much of the painting's own unevenness, from its median, is asked of a picture: a photo brings its own."""

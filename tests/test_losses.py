@@ -59,7 +59,7 @@ def test_content_loss_is_the_mean_square_against_the_targets(features):
     assert content_loss(torch.zeros_like(target), target).item() == pytest.approx(1)
 
 
-@pytest.mark.parametrize(("stride", "side"), [(2, 12), (4, 6), (16, 2)])
+@pytest.mark.parametrize(("stride", "side"), [(2, 16), (4, 8), (16, 2)])
 def test_texture_energies_are_the_variances_within_windows(stride, side):
     features = rand(2, 3, 30, 41)
     found = texture_energies(features, stride)
@@ -82,7 +82,7 @@ def test_texture_of_what_is_flat_or_small_has_a_slope_nevertheless():
 
 
 def test_evenness_is_the_distance_of_two_distributions():
-    features = rand(1, 4, 39, 39) * torch.linspace(0.2, 2, 39)
+    features = rand(1, 4, 40, 40) * torch.linspace(0.2, 2, 40)
     energies = texture_energies(features, 4)
     assert evenness_loss(energies, energies) == 0
     assert evenness_loss(energies, energies + 0.5).item() == pytest.approx(0.5)

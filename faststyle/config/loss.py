@@ -49,7 +49,7 @@ class PerceptualConfig:
 class LossConfig(PerceptualConfig):
     """The perceptual loss with what only a network needs."""
 
-    strength: float = 0.4
+    strength: float = 0.25
     """How much style, from 0 (hardly any) to 1 (hardly any photo left)."""
     style_size: int = 384
     """Short side in pixels to which the style image is scaled: smaller means finer strokes and smaller motifs."""
@@ -63,7 +63,7 @@ class LossConfig(PerceptualConfig):
     """Weight of the colours' means and covariances beside the Gram matrices: light and contrast are the painting's."""
     light_weight: float = 10.0
     """Weight of light: the large light and shade of the picture are the photo's, whatever is painted there."""
-    lattice_weight: float = 20000.0
+    lattice_weight: float = 12000.0
     """Weight of the lattice loss, which forbids patterns locked to the network's own 8-pixel grid."""
 
     def __post_init__(self) -> None:
@@ -81,8 +81,9 @@ class LossConfig(PerceptualConfig):
 
     @property
     def texture_layers(self) -> tuple[str, ...]:
-        """The style layers in which evenness is looked at: those of strokes, where the loss has them."""
-        return tuple(layer for layer in self.style_layers if layer in ("relu2_2", "relu3_3"))
+        """The style layers in which evenness is looked at: that of strokes, where the loss has it. relu2_2 is met by a
+        canvas of dots."""
+        return tuple(layer for layer in self.style_layers if layer == "relu3_3")
 
     @property
     def weights(self) -> dict[str, float]:

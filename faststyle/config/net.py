@@ -27,7 +27,7 @@ class NetConfig:
     norm: Literal["instance", "frozen"] = "instance"
     """instance: statistics of the picture at hand; frozen: constants, measured on photos and trained on with."""
     styles: int = 1
-    """Styles that the net holds, each a row of scales and shifts in every norm."""
+    """Styles that the net holds, each a row of what is not shared: scales and shifts of the norms, seeds and banks."""
 
     def __post_init__(self) -> None:
         families = ("lowres", "johnson")

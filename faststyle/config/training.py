@@ -42,7 +42,7 @@ class OptimConfig:
     """Adam with a warm-up and a cosine, and how long it runs."""
 
     max_steps: int | None = None
-    """Optimiser steps to train for; by default 600 from a base or other weights, or what four minutes and a quarter
+    """Optimiser steps to train for; by default 1200 from a base or other weights, or what four minutes and a quarter
     have room for, 4000 from scratch, and as many as --max-time has room for where that is given."""
     max_time: str | None = None
     """Stop after this long, as HH:MM:SS; the schedules then follow the clock if it runs out before --max-steps."""

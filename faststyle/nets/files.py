@@ -63,6 +63,8 @@ def load_net(path: str | Path) -> tuple[TransformerNet, ModelCard]:
         for name, parameter in net.named_parameters():
             if name.endswith("seeds.gain"):  # a net from before there were seeds has none
                 tensors.setdefault(name, torch.zeros_like(parameter))
+            elif ".banks." in name:  # nor banks; fresh ones change nothing
+                tensors.setdefault(name, parameter.detach())
         net.load_state_dict(_rows(tensors) if net.config.norm == "instance" else tensors)
     except (FaststyleError, KeyError, TypeError, RuntimeError) as error:
         reason = str(error).splitlines()[0]

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from faststyle.nets.layers import ConvNorm, FrozenNorm, Seeds, StyleNorm
+from faststyle.nets.layers import ConvNorm, FrozenNorm
+from faststyle.nets.styles import style_rows
 from faststyle.nets.transformer import TransformerNet
 
 __all__ = ["freeze"]
@@ -39,13 +40,11 @@ def freeze(net: TransformerNet, photos: Iterable[Tensor]) -> TransformerNet:
     for hook in hooks:
         hook.remove()
     frozen = TransformerNet(replace(net.config, norm="frozen"))
+    rows = {id(parameter) for parameter in style_rows(net)}
     tensors = net.state_dict()
-    for name, norm in norms.items():
-        assert isinstance(norm, StyleNorm)
-        tensors |= {f"{name}.norm.weight": norm.weight[0], f"{name}.norm.bias": norm.bias[0]}
-    for name, module in net.named_modules():
-        if isinstance(module, Seeds):
-            tensors[f"{name}.gain"] = module.gain[:1]
+    for name, parameter in net.named_parameters():
+        if id(parameter) in rows:  # without the photo's; a frozen norm has no dimension for styles
+            tensors[name] = parameter[0] if ".norm." in name else parameter[:1]
     frozen.load_state_dict(tensors, strict=False)  # all but the new statistics
     for name, module in frozen.named_modules():
         if isinstance(module, ConvNorm) and isinstance(module.norm, FrozenNorm):

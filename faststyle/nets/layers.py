@@ -19,10 +19,14 @@ __all__ = [
     "ResidualBlock",
     "Seeds",
     "Smooth",
+    "StyleBank",
     "StyleNorm",
     "Upsample",
     "reflect_pad",
 ]
+
+SHARP, WIDE = 0.9, 2.2
+"""Deviations of the Gaussians between which the seeds lie, in cells of 8 pixels: strokes some 20 to 60 pixels wide."""
 
 
 def reflect_pad(x: Tensor, padding: int, multiple: int) -> Tensor:
@@ -84,18 +88,17 @@ class Seeds(FixedNoise):
     the photo has nothing to grow them from (after the noise inputs of Ulyanov et al. 2016).
 
     Each row of gains is a style's, as in a StyleNorm. A net without them can paint a sky only by what little is in it,
-    enlarged so far that buildings drown: instance norms take one scale for both. The noise is white less its own blur:
-    what is wide in it would grow into wide patches of light, at the same place in every photo.
+    enlarged so far that buildings drown: instance norms take one scale for both. The noise is white, blurred a little
+    and less its own wider blur. What is wide in it would grow into wide patches of light, at the same place in every
+    photo; what changes from one cell to the next, into a basketwork of slanting strokes.
     """
 
     kernel: Tensor
-    """1 x 1 x 5 x 5: takes the blur away."""
+    """1 x 1 x 13 x 13: a Gaussian of SHARP cells less one of WIDE, scaled to a variance of 1."""
 
     def __init__(self, channels: int, rows: int) -> None:
         super().__init__(np.random.RandomState(0).normal(0, 1, (64, 64)))
-        row = np.array([1, 4, 6, 4, 1]) / 16
-        kernel = -np.outer(row, row)
-        kernel[2, 2] += 1
+        kernel = _gaussian(SHARP) - _gaussian(WIDE)
         kernel /= np.sqrt(np.square(kernel).sum())
         self.register_buffer("kernel", torch.from_numpy(kernel[None, None]).float(), persistent=False)
         self.gain = nn.Parameter(torch.randn(channels).repeat(rows, 1))
@@ -104,6 +107,13 @@ class Seeds(FixedNoise):
         edge = self.kernel.shape[2] - 1
         white = self.pattern(x.shape[2] + edge, x.shape[3] + edge)
         return x + F.conv2d(white[None, None], self.kernel) * (mixture @ self.gain)[:, :, None, None]
+
+
+def _gaussian(deviation: float, side: int = 13) -> NDArray[np.float64]:
+    """side x side weights with a sum of 1."""
+    row = np.exp(-np.square(np.arange(side) - side // 2) / (2 * deviation**2))
+    weights: NDArray[np.float64] = np.outer(row, row) / row.sum() ** 2
+    return weights
 
 
 def _repeat(pattern: Tensor, height: int, width: int) -> Tensor:
@@ -129,6 +139,23 @@ class StyleNorm(nn.Module):
     def forward(self, x: Tensor, mixture: Tensor) -> Tensor:
         scale, shift = ((mixture @ rows)[:, :, None, None] for rows in (self.weight, self.bias))
         return torch.addcmul(shift, F.instance_norm(x, eps=self.eps), scale)
+
+
+class StyleBank(nn.Module):
+    """A 1x1 convolution of each style's own, N x C x H x W to the same: which channels a stroke is made of.
+
+    After StyleBank (Chen et al. 2017), whose styles have filters of their own between a shared encoder and decoder;
+    theirs are several 3x3 layers. Scales and shifts alone leave all styles the same strokes in other colours. Each row
+    begins as the identity; a `mixture` of rows, N x rows or 1 x rows, is a mixture of their filters.
+    """
+
+    def __init__(self, channels: int, rows: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.eye(channels).repeat(rows, 1, 1))
+
+    def forward(self, x: Tensor, mixture: Tensor) -> Tensor:
+        filters = torch.einsum("nr,rij->nij", mixture, self.weight)
+        return torch.matmul(filters, x.flatten(2)).view_as(x)
 
 
 class FrozenNorm(nn.Module):
@@ -201,7 +228,8 @@ class ResidualBlock(nn.Module):
 
 class DeepBlock(nn.Module):
     """Residual blocks at half the size and with channels of their own, around a shortcut: strokes far wider than a
-    convolution, at a quarter of its cost. They are given fixed noise to grow strokes from.
+    convolution, at a quarter of its cost. They are given fixed noise to grow strokes from, and each style mixes the
+    channels in its own way before every block and after the last.
 
     N x channels x H x W to the same, H and W even.
     """
@@ -211,6 +239,7 @@ class DeepBlock(nn.Module):
         self.down = ConvNorm(channels, inner, 3, stride=2, rows=rows)
         self.seeds = Seeds(inner, rows)
         self.blocks = Chain(*(ResidualBlock(inner, rows=rows) for _ in range(blocks)))
+        self.banks = Chain(*(StyleBank(inner, rows) for _ in range(blocks + 1)))
         # Before the enlargement a 3x3 costs a quarter and sees twice as far.
         self.back = ConvNorm(inner, channels, 3, relu=False, rows=rows)
         # Nearest neighbours alone show as 8-pixel cells in the picture, whatever the convolutions after them learn.
@@ -218,8 +247,14 @@ class DeepBlock(nn.Module):
         self.smooth = Smooth(channels)
 
     def forward(self, x: Tensor, mixture: Tensor) -> Tensor:
-        inner = self.back(self.blocks(self.seeds(self.down(x, mixture), mixture), mixture), mixture)
-        return torch.add(x, self.smooth(self.nearest(inner)))
+        inner = self.seeds(self.down(x, mixture), mixture)
+        for part in self.steps():
+            inner = part(inner, mixture)
+        return torch.add(x, self.smooth(self.nearest(self.back(inner, mixture))))
+
+    def steps(self) -> list[nn.Module]:
+        """Banks and blocks in turn, in the order in which features pass through them."""
+        return [self.banks[0], *(part for pair in zip(self.blocks, self.banks[1:], strict=True) for part in pair)]
 
 
 class Smooth(nn.Module):

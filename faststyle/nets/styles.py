@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from faststyle.nets.layers import Blend, Seeds, StyleNorm
+from faststyle.nets.layers import Blend, Seeds, StyleBank, StyleNorm
 from faststyle.nets.transformer import TransformerNet
 
 __all__ = ["style_rows", "with_rows"]
@@ -20,6 +20,8 @@ def style_rows(net: TransformerNet) -> Iterator[nn.Parameter]:
         if isinstance(module, StyleNorm):
             yield module.weight
             yield module.bias
+        elif isinstance(module, StyleBank):
+            yield module.weight
         elif isinstance(module, Seeds):
             yield module.gain
         elif isinstance(module, Blend):

@@ -36,9 +36,9 @@ class TransformerNet(nn.Module):
     - `johnson` (a, b, c): the network of Johnson et al. 2016 with instance norm (Ulyanov et al. 2016) and nearest
       upsampling: 9x9 ends at full resolution, residual blocks at a quarter.
 
-    One net holds several styles: every norm has a row of scales and shifts for each, all else is shared (Dumoulin et
-    al. 2017). `lowres` has one more row, which stands for the photo: the weaker the strength, the more of it enters the
-    norms, and the more of the photo shines through.
+    One net holds several styles: every norm has a row of scales and shifts for each (Dumoulin et al. 2017), in `lowres`
+    the seeds and banks too (see DeepBlock), all else is shared. `lowres` has one more row, which stands for the photo:
+    the weaker the strength, the more of it enters, and the more of the photo shines through.
 
     The picture is mirrored outwards once, by `padding` pixels, and cropped at the end; the convolutions inside pad with
     zeros. Johnson et al. mirror the input by 40 and use unpadded residual blocks.

@@ -77,6 +77,17 @@ def test_the_stock_network_of_the_first_version_still_loads(tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(net.state_dict().values(), again.state_dict().values(), strict=True))
 
 
+def test_a_net_from_before_seeds_and_banks_has_none(tmp_path, card):
+    net = TransformerNet(NETS["nano"])
+    torch.nn.init.zeros_(dict(net.named_parameters())["body.0.seeds.gain"])
+    before = {name: tensor for name, tensor in net.state_dict().items() if "seeds" not in name and "banks" not in name}
+    save_file(before, tmp_path / "old.safetensors", metadata=replace(card, net=net.config.to_dict()).to_metadata())
+    again, _ = load_net(tmp_path / "old.safetensors")
+    photo = torch.rand(1, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(again(photo), net(photo))
+
+
 def test_several_styles_come_back_as_they_went_in(tmp_path, card):
     net = TransformerNet(replace(NETS["nano"], styles=3))
     three = replace(card, styles=tuple(Style(name, name=name) for name in "abc"), net=net.config.to_dict())

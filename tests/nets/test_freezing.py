@@ -12,6 +12,7 @@ from torch import nn
 from faststyle.config import NETS
 from faststyle.nets.freezing import freeze
 from faststyle.nets.layers import ConvNorm, FrozenNorm, StyleNorm
+from faststyle.nets.styles import style_rows
 from faststyle.nets.transformer import TransformerNet
 
 
@@ -23,6 +24,9 @@ def net() -> Any:
         if isinstance(module, ConvNorm):
             nn.init.normal_(module.norm.weight)
             nn.init.normal_(module.norm.bias)
+    for rows in style_rows(net):
+        if rows.ndim == 3:  # a bank
+            nn.init.normal_(rows, std=0.2)
     nn.init.constant_(net.blend.share, 0.2)  # type: ignore[union-attr]
     return net
 

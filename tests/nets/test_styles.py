@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from faststyle.config import NETS
-from faststyle.nets.layers import Blend, StyleNorm
+from faststyle.nets.layers import Blend, DeepBlock, StyleBank, StyleNorm
 from faststyle.nets.styles import style_rows, with_rows
 from faststyle.nets.transformer import TransformerNet
 
@@ -65,6 +65,33 @@ def test_a_style_norm_starts_as_plain_instance_norm() -> None:
     x = torch.rand(2, 3, 9, 8)
     for mixture in ([[1.0, 0, 0]], [[0, 0.5, 0.5]]):
         assert torch.allclose(StyleNorm(3, rows=3)(x, torch.tensor(mixture)), nn.InstanceNorm2d(3)(x), atol=1e-6)
+
+
+def test_a_bank_mixes_the_channels_of_each_pixel_in_its_styles_way() -> None:
+    bank = StyleBank(3, rows=2)
+    nn.init.normal_(bank.weight)
+    x = torch.rand(2, 3, 5, 7)
+    mixture = torch.tensor([[0.25, 0.75], [2.0, -1.0]])
+    result = bank(x, mixture)
+    for picture, (first, second) in enumerate(mixture.tolist()):
+        filters = first * bank.weight[0] + second * bank.weight[1]
+        for row, column in ((0, 0), (3, 6)):
+            expected = filters @ x[picture, :, row, column]
+            assert torch.allclose(result[picture, :, row, column], expected, atol=1e-5)
+    assert torch.allclose(bank(x, mixture[:1])[1], bank(x, mixture[[0, 0]])[1], atol=1e-5), "one serves a batch"
+    assert torch.equal(StyleBank(3, rows=2)(x, torch.tensor([[0.5, 0.5]])), x), "it begins as nothing"
+
+
+def test_a_bank_lies_before_every_block_and_after_the_last() -> None:
+    block = DeepBlock(4, 6, blocks=2)
+    for weight in block.banks.parameters():
+        nn.init.normal_(weight)
+    x, mixture = torch.rand(2, 4, 10, 14), torch.ones(1, 1)
+    inner = block.seeds(block.down(x, mixture), mixture)
+    first, second, last = block.banks
+    inner = last(block.blocks[1](second(block.blocks[0](first(inner, mixture), mixture), mixture), mixture), mixture)
+    expected = x + block.smooth(block.nearest(block.back(inner, mixture)))
+    assert torch.allclose(block(x, mixture), expected, atol=1e-5)
 
 
 def test_a_blend_is_recomputed_from_first_principles() -> None:

@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from faststyle.config import NETS
 from faststyle.export import build_onnx
 from faststyle.modelcard import ModelCard
-from faststyle.nets.layers import Smooth
+from faststyle.nets.layers import Smooth, StyleBank
 from faststyle.nets.styles import style_rows
 from faststyle.nets.transformer import TransformerNet
 from faststyle.runtime.folding import (
@@ -178,7 +178,7 @@ def test_the_folded_graph_stays_in_the_fast_layout(name: str, how: str, photo: P
     assert not kinds["Relu"] and not kinds["Sigmoid"], "fused into the convolutions"
     assert kinds["ReorderInput"] + kinds["ReorderOutput"] <= 2
     net = TransformerNet(NETS[name])
-    convolutions = sum(isinstance(part, (torch.nn.Conv2d, Smooth)) for part in net.modules())
+    convolutions = sum(isinstance(part, (torch.nn.Conv2d, Smooth, StyleBank)) for part in net.modules())
     assert kinds["Conv"] == convolutions + 3 * (net.blend is not None), (
         "one takes the photo to the head's pixels, two add seeds"
     )
