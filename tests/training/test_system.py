@@ -52,6 +52,8 @@ def test_the_loss_network_alone_is_reduced_and_only_where_it_pays(
 def make(settings: Any) -> Any:
     """Builds a system for paintings of noise: `make(2)`, with a loss network of random weights."""
     config = settings()
+    layers = {"style_layers": ("relu1_2", "relu3_3"), "content_layer": "relu3_3"}
+    config = replace(config, loss=replace(config.loss, **layers))
     judge = LossNetwork(config.loss.layers)
 
     def build(styles: int, seed: int = 0, **net: Any) -> StyleTransferSystem:
@@ -138,11 +140,11 @@ def test_a_weaker_style_lies_between_the_photo_and_the_painting(
         style = style + share * weighed
     uneven = torch.zeros(())
     for layer in loss.texture_layers:
-        ours, theirs = (texture_energies(each[layer], 2) for each in (found, photo))
+        ours, theirs = (texture_energies(each[layer], 4) for each in (found, photo))
         painting = trained.get_buffer(f"texture_{layer}")[1, None]
         painting = torch.nn.functional.interpolate(painting[None], ours.shape[1], mode="linear", align_corners=True)[0]
         uneven = uneven + (ours - (1 - strength) * theirs - strength * painting).abs().mean()
-    assert loss.texture_layers == ("relu2_2",)
+    assert loss.texture_layers == ("relu3_3",)
     moments = color_moments(photos).lerp(trained.colors[1, None], strength)
     style = style + loss.color_weight * color_loss(color_moments(stylized), moments)
     values = terms.scalars()
