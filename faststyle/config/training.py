@@ -137,8 +137,8 @@ class TrainConfig:
     from_scratch: bool = False
     """Start from random weights: an hour instead of minutes."""
     add: bool = False
-    """Keep the styles of --init as they are, to the bit, and add the painting to them: only its own row of the norms is
-    learned."""
+    """Keep the styles of --init as they are, to the bit, and add the painting to them: only its own rows of scales,
+    shifts, seeds and banks are learned."""
     frozen: bool = False
     """Make the norms constants, measured on the photos, and train on with those: the fastest graph everywhere, of plain
     convolutions. Needs --init."""

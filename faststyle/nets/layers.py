@@ -239,7 +239,7 @@ class DeepBlock(nn.Module):
         self.down = ConvNorm(channels, inner, 3, stride=2, rows=rows)
         self.seeds = Seeds(inner, rows)
         self.blocks = Chain(*(ResidualBlock(inner, rows=rows) for _ in range(blocks)))
-        self.banks = Chain(*(StyleBank(inner, rows) for _ in range(blocks + 1)))
+        self.banks = nn.ModuleList(StyleBank(inner, rows) for _ in range(blocks + 1))
         # Before the enlargement a 3x3 costs a quarter and sees twice as far.
         self.back = ConvNorm(inner, channels, 3, relu=False, rows=rows)
         # Nearest neighbours alone show as 8-pixel cells in the picture, whatever the convolutions after them learn.
