@@ -98,10 +98,8 @@ def test_nothing_wide_is_in_the_seeds() -> None:
     seeds = Seeds(1, rows=1)
     nn.init.ones_(seeds.gain)
     noise = seeds(torch.zeros(1, 1, 256, 256), torch.ones(1, 1))
-    for side, most in (
-        (16, 0.06),
-        (32, 0.03),
-    ):  # in cells; of the noise before its wide blur is taken away, 0.2 and 0.1
+    # Sides in cells; before the wide blur is taken away it is 0.2 and 0.1.
+    for side, most in ((16, 0.06), (32, 0.03)):
         assert float(F.avg_pool2d(noise, side).std()) < most
 
 
