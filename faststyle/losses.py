@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -49,6 +50,8 @@ WINDOW = 32
 """Pixels a side of a window whose texture is measured."""
 SPREAD = 0.4
 """How much of the painting's own unevenness, from its median, is asked of a picture: a photo brings its own."""
+OCTAVES = (1, 3, 5, 9, 17, 33, 65)
+"""Sides in pixels of the squares between whose means the octaves of an image's colours lie."""
 LIGHT_WINDOW = 32
 """Pixels a side of a square whose light should follow the photo's."""
 QUANTILES = 64
@@ -215,14 +218,23 @@ def channel_means(features: Tensor) -> Tensor:
 
 
 def color_moments(image: Tensor) -> Tensor:
-    """Covariance and mean of an image's colours, N x 3 x H x W in [0, 1] to N x 2 x 3 x 4, in float32.
+    """Covariance and mean of an image's colours, N x 3 x H x W in [0, 1] to N x K x 3 x 4, in float32.
 
-    Along the second dimension: of the pixels, and of the means of blocks of 8 x 8 pixels, smaller in a smaller image.
-    The first three columns are the covariance, the last is the mean.
+    Along the second dimension: of the pixels, then of each octave from fine to coarse, which is the mean of a square of
+    OCTAVES[k] pixels less that of the square of OCTAVES[k + 1] around it, as far as the image holds that; 7 for an
+    image of 65 pixels and more. The first three columns are the covariance, the last is the mean.
     """
-    block = min(8, *image.shape[-2:])
-    # Three pixels apart: blocks that all lay on the network's own cells would have it paint those cells in one colour.
-    return torch.stack([_moments(image.float()), _moments(F.avg_pool2d(image.float(), block, 3))], 1)
+    image = image.float()
+    fitting = [side for side in OCTAVES if side <= min(image.shape[-2:])]
+    return torch.stack([_moments(image), *(_moments(_octave(image, *pair)) for pair in pairwise(fitting))], 1)
+
+
+def _octave(image: Tensor, side: int, wider: int) -> Tensor:
+    """Means of squares less those of wider ones with the same centres, at distances of about half the smaller side."""
+    # An odd distance: squares that all lay on the network's own cells would have it paint those cells in one colour.
+    stride, inset = max(1, side // 2 - 1), (wider - side) // 2
+    within = image[:, :, inset : image.shape[2] - inset, inset : image.shape[3] - inset]
+    return F.avg_pool2d(within, side, stride) - F.avg_pool2d(image, wider, stride)
 
 
 def _moments(image: Tensor) -> Tensor:
@@ -235,17 +247,18 @@ def _moments(image: Tensor) -> Tensor:
 
 
 def color_loss(moments: Tensor, target: Tensor) -> Tensor:
-    """Distance of `color_moments`, averaged over pixels and blocks and over the batch; a scalar from 0.
+    """Distance of `color_moments`, averaged over the batch; a scalar from 0.
 
-    The balanced distance of the covariances, as in `style_loss`, and a quarter of the squared distance of the means in
-    units of the target's variance: a mean that is one deviation off counts a quarter of a picture without contrast.
-    The blocks hold what the pixels' moments leave open, whether contrast is in fine strokes or in large light and
-    shade. `moments` is N x 2 x 3 x 4, `target` 1 x 2 x 3 x 4 or N x 2 x 3 x 4.
+    The balanced distance of the covariances, as in `style_loss`, averaged over pixels and octaves, and a quarter of the
+    squared distance of the pixels' means in units of the target's variance: a mean that is one deviation off counts a
+    quarter of a picture without contrast. The octaves hold what the pixels' moments leave open, where contrast is: in
+    grain, in strokes or in large light and shade. `moments` is N x K x 3 x 4, `target` 1 or N x K or more x 3 x 4, of
+    which the first K count.
     """
-    found, wanted = moments.flatten(0, 1), target.expand_as(moments).flatten(0, 1)
-    variance = wanted[:, :, :3].diagonal(dim1=1, dim2=2).sum(1).clamp_min(1e-4)
-    apart = (found[:, :, 3] - wanted[:, :, 3]).square().sum(1) / variance
-    return (_balanced(found[:, :, :3], wanted[:, :, :3]) + 0.25 * apart).mean()
+    target = target[:, : moments.shape[1]].expand_as(moments)
+    apart = _balanced(moments[..., :3].flatten(0, 1), target[..., :3].flatten(0, 1)).mean()
+    variance = target[:, 0, :, :3].diagonal(dim1=1, dim2=2).sum(1).clamp_min(1e-4)
+    return apart + 0.25 * ((moments[:, 0, :, 3] - target[:, 0, :, 3]).square().sum(1) / variance).mean()
 
 
 def _balanced(found: Tensor, target: Tensor) -> Tensor:
@@ -337,7 +350,7 @@ class PerceptualLoss:
     count by their `layer_weights`, alike where there are none. `style_grams` holds the style image's Gram matrices,
     1 x C x C each, `style_means` its channels' means in the same layers, 1 x C each, `style_textures` its texture
     energies in some of them (`texture_target`), 1 x any number each, `style_colors` its colours' moments,
-    1 x 2 x 3 x 4; a term without its target is 0, light without the photo. `masks`, R x 1 x H x W in [0, 1], gives each
+    1 x K x 3 x 4; a term without its target is 0, light without the photo. `masks`, R x 1 x H x W in [0, 1], gives each
     region of one image a style of its own: the matrices are then R x C x C, and a region counts by its share of the
     picture.
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from faststyle.losses import (
     PerceptualLoss,
@@ -254,28 +255,54 @@ def test_perceptual_loss_of_a_network_has_evenness_means_colors_and_light():
 def test_color_moments_by_hand():
     image = rand(2, 3, 17, 24)
     moments = color_moments(image)
-    assert moments.shape == (2, 2, 3, 4)
-    blocks = image.unfold(2, 8, 3).unfold(3, 8, 3).mean((4, 5))
-    for found, colors in zip(moments.unbind(1), (image, blocks), strict=True):
+    assert moments.shape == (2, 5, 3, 4)
+
+    def means(side: int, stride: int, inset: int) -> torch.Tensor:
+        within = image[:, :, inset : 17 - inset, inset : 24 - inset]
+        return within.unfold(2, side, stride).unfold(3, side, stride).mean((4, 5))
+
+    # Squares of 1, 3, 5, 9 and 17 pixels around the same centres; those of 9 lie 3 pixels apart.
+    octaves = [
+        means(1, 1, 1) - means(3, 1, 0),
+        means(3, 1, 1) - means(5, 1, 0),
+        means(5, 1, 2) - means(9, 1, 0),
+        means(9, 3, 4) - means(17, 3, 0),
+    ]
+    for found, colors in zip(moments.unbind(1), (image, *octaves), strict=True):
         for n in range(2):
             pixels = colors[n].flatten(1).numpy()
             assert found[n, :, :3].numpy() == pytest.approx(np.cov(pixels, bias=True), abs=1e-5)
             assert found[n, :, 3].numpy() == pytest.approx(pixels.mean(1), abs=1e-5)
 
 
+@pytest.mark.parametrize(("side", "count"), [(1, 1), (2, 1), (3, 2), (16, 4), (64, 6), (65, 7), (200, 7)])
+def test_color_moments_hold_the_octaves_that_fit(side, count):
+    assert color_moments(rand(1, 3, side, 200)).shape == (1, count, 3, 4)
+
+
 def test_color_loss_sees_light_and_contrast():
     picture = rand(1, 3, 32, 32)
     target = color_moments(picture)
     assert color_loss(target, target) == 0
-    # A flat picture of the same mean: covariance 0, which is as far as it can be. (The blocks leave out a border.)
+    # A flat picture of the same mean: covariance 0, which is as far as it can be.
     flat = picture.mean((2, 3), keepdim=True).expand_as(picture)
-    assert color_loss(color_moments(flat), target).item() == pytest.approx(1, rel=0.02)
+    assert color_loss(color_moments(flat), target).item() == pytest.approx(1, rel=1e-4)
     # As much contrast, but brighter by one standard deviation of the colours.
     deviation = target[0, 0, :, :3].diagonal().sum().sqrt() / 3**0.5
     brighter = target.clone()
     brighter[:, 0, :, 3] += deviation
-    assert color_loss(brighter, target).item() == pytest.approx(0.25 / 2, rel=1e-4)
+    assert color_loss(brighter, target).item() == pytest.approx(0.25, rel=1e-4)
     assert color_loss(color_moments(torch.zeros(1, 3, 4, 5)), color_moments(torch.zeros(1, 3, 8, 8))) == 0
+
+
+def test_color_loss_sees_grain_in_the_place_of_large_shade():
+    grain = rand(1, 3, 256, 256)
+    shade = F.interpolate(grain[:, :, :16, :16], size=256)
+    apart = color_loss(color_moments(grain), color_moments(shade))
+    # The pixels' own moments are nearly the same, those of most octaves are not.
+    pixels = color_loss(color_moments(grain)[:, :1], color_moments(shade)[:, :1])
+    assert pixels < 0.02
+    assert apart > 0.3
 
 
 def test_mean_loss_by_hand():

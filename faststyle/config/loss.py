@@ -59,8 +59,9 @@ class LossConfig(PerceptualConfig):
     """Weight of evenness beside the Gram matrices: as much texture in each part of the picture as the painting has."""
     mean_weight: float = 0.5
     """Weight of the channels' means beside their Gram matrices: it spreads the style over the whole picture."""
-    color_weight: float = 0.5
-    """Weight of the colours' means and covariances beside the Gram matrices: light and contrast are the painting's."""
+    color_weight: float = 1.0
+    """Weight of the colours' means, and covariances in every octave, beside the Gram matrices: contrast is the
+    painting's, in strokes and in large forms."""
     light_weight: float = 10.0
     """Weight of light: the large light and shade of the picture are the photo's, whatever is painted there."""
     lattice_weight: float = 12000.0

@@ -17,6 +17,7 @@ from faststyle.nets.layers import (
     Dither,
     FrozenNorm,
     ResidualBlock,
+    Seeds,
     Upsample,
     reflect_pad,
 )
@@ -93,6 +94,18 @@ class TransformerNet(nn.Module):
         if self.config.rows > self.config.styles:
             weights = torch.cat([weights, 1 - weights.sum(0, keepdim=True)])
         return weights[None]
+
+    def lay_noise(self, row: int = 0, column: int = 0) -> None:
+        """Have all fixed noise begin at a cell of `stride` pixels of its pattern, for pictures from now on.
+
+        Where it begins at the same cell for every crop of a training, a net learns the noise by heart: it then paints
+        the upper left corner of a picture, as large as a crop, in another way than the rest.
+        """
+        stride = self.config.stride
+        for module in self.modules():
+            if isinstance(module, Seeds):
+                module.origin = (row, column)
+        self.dither.origin = (row * stride, column * stride)
 
     def paint(self, padded: Tensor, mixture: Tensor) -> Tensor:
         """Repaint a picture that is already padded: N x 3 x H x W in [0, 1], H and W multiples of the stride."""

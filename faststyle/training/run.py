@@ -197,7 +197,7 @@ def _deliver(
         name=config.name,
         styles=styles,
         net=system.net.config.to_dict(),
-        loss=asdict(config.loss),
+        loss={**asdict(config.loss), "layer_weights": tuple(config.loss.weights.values())},
         training=training,
         metrics=metrics,
         halo=system.net.config.reach,

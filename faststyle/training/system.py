@@ -38,6 +38,8 @@ WEAKER = 0.25
 """Share of the steps that train a strength below 1."""
 WEAKEST = 0.1
 """Strengths below this weigh alike: what little style they have would be multiplied, rounding included."""
+NOISE_CELLS = 61 * 64
+"""Rows and columns after which the net's fixed noise repeats."""
 FLAT = 0.02
 """An output whose standard deviation is below this, or whose pixels are all but black and white, has collapsed."""
 PATIENCE = 25
@@ -119,7 +121,8 @@ class StyleTransferSystem(pl.LightningModule):
             for layer, end in textures.items():
                 energies = texture_energies(photo[layer], stride_of(photo[layer], photos))
                 textures[layer] = textures_between(energies, end, strength)
-            colors = color_moments(photos).lerp(colors, strength)
+            own = color_moments(photos)
+            colors = own.lerp(colors[:, : own.shape[1]], strength)
         weaker = max(strength, WEAKEST)
         criterion = PerceptualLoss(
             style_grams=grams,
@@ -147,6 +150,12 @@ class StyleTransferSystem(pl.LightningModule):
         style, weaker, strength = int(random.integers(self._learned)), random.random(), random.random()
         return style, strength if weaker < WEAKER and self.net.config.rows > self.net.config.styles else 1.0
 
+    def noise_origin(self, step: int, rank: int = 0) -> tuple[int, int]:
+        """Cell at which the net's noise begins in a step (`lay_noise`): a pure function of seed, step and rank."""
+        random = np.random.default_rng((self.config.optim.seed, step, rank, 3))  # a stream apart from the others
+        row, column = random.integers(NOISE_CELLS, size=2)
+        return int(row), int(column)
+
     def _reduced(self) -> AbstractContextManager[object]:
         """The loss network's number format where --precision leaves it to us; else Lightning has set it already."""
         if self.config.trainer.precision != "auto":
@@ -154,8 +163,13 @@ class StyleTransferSystem(pl.LightningModule):
         return reduced(self.device, precision_of("auto", self.device))
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
-        style, strength = self.draw(self.trainer.global_step, self.trainer.global_rank)
-        terms, stylized = self.judge(batch.float() / 255, style, strength)
+        step, rank = self.trainer.global_step, self.trainer.global_rank
+        style, strength = self.draw(step, rank)
+        self.net.lay_noise(*self.noise_origin(step, rank))
+        try:
+            terms, stylized = self.judge(batch.float() / 255, style, strength)
+        finally:
+            self.net.lay_noise()
         self._guard(terms, stylized.detach(), style, strength)
         if strength == 1.0 or self.terms is None:  # what is reported: weaker steps have other weights
             self.terms = terms

@@ -81,7 +81,7 @@ def test_seeds_are_fixed_noise_times_each_styles_gains() -> None:
     values = np.random.RandomState(0).normal(0, 1, (64, 64))
     signs = np.random.RandomState(1).randint(0, 2, (61, 61)) * 2 - 1
     white = (values[:61, :61] * signs)[10:23, 20:33]
-    rows = [np.exp(-(np.arange(-6, 7) ** 2) / (2 * deviation**2)) for deviation in (0.9, 2.2)]
+    rows = [np.exp(-(np.arange(-6, 7) ** 2) / (2 * deviation**2)) for deviation in (0.9, 1.6)]
     sharp, wide = (row / row.sum() for row in rows)
     band = sharp @ white @ sharp - wide @ white @ wide
     size = np.sqrt((sharp @ sharp) ** 2 - 2 * (sharp @ wide) ** 2 + (wide @ wide) ** 2)
@@ -91,6 +91,20 @@ def test_seeds_are_fixed_noise_times_each_styles_gains() -> None:
     for picture, (first, second) in enumerate(((0.25, 0.75), (0.0, 2.0))):
         gain = first * seeds.gain[0] + second * seeds.gain[1]
         assert torch.allclose(mixed[picture], gain[:, None, None] * unit[0, :9, :7], atol=1e-4)
+
+
+@torch.no_grad()
+def test_noise_that_is_laid_elsewhere_is_a_cut_of_the_same_pattern() -> None:
+    net = TransformerNet(NETS["nano"])
+    seeds = next(module for module in net.modules() if isinstance(module, Seeds))
+    x, mixture = torch.zeros(1, 32, 12, 10), torch.tensor([[1.0, 0.0]])
+    seeded = seeds(torch.zeros(1, 32, 90, 120), mixture)
+    dithered = net.dither(torch.zeros(1, 3, 720, 960))
+    net.lay_noise(70, 100)  # beyond the sides of both patterns
+    assert torch.allclose(seeds(x, mixture), seeded[:, :, 70:82, 100:110], atol=1e-6)
+    assert net.dither(torch.zeros(1, 3, 96, 80)).equal(dithered[:, :, 560:656, 800:880])
+    net.lay_noise()
+    assert torch.allclose(seeds(x, mixture), seeded[:, :, :12, :10], atol=1e-6)
 
 
 @torch.no_grad()

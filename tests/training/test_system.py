@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from faststyle.config import NETS, NetConfig, TrainerConfig
 from faststyle.losses import color_loss, color_moments, light_loss, texture_energies
+from faststyle.nets.layers import FixedNoise
 from faststyle.nets.lossnet import LossNetwork
 from faststyle.nets.styles import style_rows
 from faststyle.nets.transformer import TransformerNet
@@ -77,6 +79,34 @@ def test_what_a_step_trains_is_a_pure_function_of_seed_step_and_rank(make: Any) 
     assert drawn == again[::-1]
     assert drawn[::2] != drawn[1::2], "ranks draw for themselves"
     assert drawn[::2] != [other.draw(step) for step in range(100)]
+
+
+def test_the_noise_begins_elsewhere_at_every_step(make: Any) -> None:
+    trained, other = make(2), make(2, seed=1)
+    origins = [trained.noise_origin(step) for step in range(200)]
+    assert origins == [trained.noise_origin(step) for step in range(200)], "a pure function of seed, step and rank"
+    assert len(set(origins)) == 200
+    assert np.min(origins) < 100 and np.max(origins) > 3800
+    assert origins != [other.noise_origin(step) for step in range(200)]
+    assert origins != [trained.noise_origin(step, 1) for step in range(200)]
+
+
+def test_a_training_step_moves_the_noise_and_puts_it_back(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = make(1)
+    seen: list[list[tuple[int, int]]] = []
+    trained.trainer = SimpleNamespace(global_step=7, global_rank=0, world_size=1)
+    noise = [module for module in trained.net.modules() if isinstance(module, FixedNoise)]
+    judge = trained.judge
+
+    def watched(*arguments: Any) -> Any:
+        seen.append([module.origin for module in noise])
+        return judge(*arguments)
+
+    monkeypatch.setattr(trained, "judge", watched)
+    trained.training_step(torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8), 0)
+    row, column = trained.noise_origin(7)
+    assert sorted(map(sorted, seen)) == [sorted([(row, column), (8 * row, 8 * column)])]
+    assert [module.origin for module in noise] == [(0, 0), (0, 0)]
 
 
 def test_every_style_has_its_share_and_a_quarter_of_the_steps_are_weaker(make: Any) -> None:
@@ -145,7 +175,8 @@ def test_a_weaker_style_lies_between_the_photo_and_the_painting(
         painting = torch.nn.functional.interpolate(painting[None], ours.shape[1], mode="linear", align_corners=True)[0]
         uneven = uneven + (ours - (1 - strength) * theirs - strength * painting).abs().mean()
     assert loss.texture_layers == ("relu3_3",)
-    moments = color_moments(photos).lerp(trained.colors[1, None], strength)
+    own = color_moments(photos)
+    moments = own.lerp(trained.colors[1, None, : own.shape[1]], strength)
     style = style + loss.color_weight * color_loss(color_moments(stylized), moments)
     values = terms.scalars()
     assert values["light"] == pytest.approx(float(light_loss(stylized, photos)))
