@@ -252,10 +252,12 @@ def color_loss(moments: Tensor, target: Tensor) -> Tensor:
     The balanced distance of the covariances, as in `style_loss`, averaged over pixels and octaves, and a quarter of the
     squared distance of the pixels' means in units of the target's variance: a mean that is one deviation off counts a
     quarter of a picture without contrast. The octaves hold what the pixels' moments leave open, where contrast is: in
-    grain, in strokes or in large light and shade. `moments` is N x K x 3 x 4, `target` 1 or N x K or more x 3 x 4, of
-    which the first K count.
+    grain, in strokes or in large light and shade. `moments` is N x K x 3 x 4, `target` 1 or N x L x 3 x 4: a smaller
+    picture has fewer octaves, and those that both have count.
     """
-    target = target[:, : moments.shape[1]].expand_as(moments)
+    shared = min(moments.shape[1], target.shape[1])
+    moments = moments[:, :shared]
+    target = target[:, :shared].expand_as(moments)
     apart = _balanced(moments[..., :3].flatten(0, 1), target[..., :3].flatten(0, 1)).mean()
     variance = target[:, 0, :, :3].diagonal(dim1=1, dim2=2).sum(1).clamp_min(1e-4)
     return apart + 0.25 * ((moments[:, 0, :, 3] - target[:, 0, :, 3]).square().sum(1) / variance).mean()

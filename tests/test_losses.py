@@ -295,6 +295,14 @@ def test_color_loss_sees_light_and_contrast():
     assert color_loss(color_moments(torch.zeros(1, 3, 4, 5)), color_moments(torch.zeros(1, 3, 8, 8))) == 0
 
 
+def test_color_loss_compares_the_octaves_that_both_pictures_have():
+    small, large = color_moments(rand(2, 3, 20, 20)), color_moments(rand(1, 3, 70, 70, seed=1))
+    assert (small.shape[1], large.shape[1]) == (5, 7)
+    assert color_loss(small, large).item() == pytest.approx(color_loss(small, large[:, :5]).item())
+    first = color_loss(large, small[:1]).item()
+    assert first == pytest.approx(color_loss(large[:, :5], small[:1]).item())
+
+
 def test_color_loss_sees_grain_in_the_place_of_large_shade():
     grain = rand(1, 3, 256, 256)
     shade = F.interpolate(grain[:, :, :16, :16], size=256)

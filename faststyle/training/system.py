@@ -122,7 +122,8 @@ class StyleTransferSystem(pl.LightningModule):
                 energies = texture_energies(photo[layer], stride_of(photo[layer], photos))
                 textures[layer] = textures_between(energies, end, strength)
             own = color_moments(photos)
-            colors = own.lerp(colors[:, : own.shape[1]], strength)
+            octaves = min(own.shape[1], colors.shape[1])
+            colors = own[:, :octaves].lerp(colors[:, :octaves], strength)
         weaker = max(strength, WEAKEST)
         criterion = PerceptualLoss(
             style_grams=grams,
