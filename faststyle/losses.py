@@ -29,6 +29,7 @@ __all__ = [
     "channel_means",
     "color_loss",
     "color_moments",
+    "colors_between",
     "content_loss",
     "evenness_loss",
     "gram_matrix",
@@ -255,12 +256,23 @@ def color_loss(moments: Tensor, target: Tensor) -> Tensor:
     grain, in strokes or in large light and shade. `moments` is N x K x 3 x 4, `target` 1 or N x L x 3 x 4: a smaller
     picture has fewer octaves, and those that both have count.
     """
-    shared = min(moments.shape[1], target.shape[1])
-    moments = moments[:, :shared]
-    target = target[:, :shared].expand_as(moments)
+    moments, target = _shared(moments, target)
+    target = target.expand_as(moments)
     apart = _balanced(moments[..., :3].flatten(0, 1), target[..., :3].flatten(0, 1)).mean()
     variance = target[:, 0, :, :3].diagonal(dim1=1, dim2=2).sum(1).clamp_min(1e-4)
     return apart + 0.25 * ((moments[:, 0, :, 3] - target[:, 0, :, 3]).square().sum(1) / variance).mean()
+
+
+def colors_between(moments: Tensor, target: Tensor, strength: float) -> Tensor:
+    """`color_moments` of photos, and what lies `strength` of the way from there to a painting's `target`."""
+    moments, target = _shared(moments, target)
+    return moments.lerp(target, strength)
+
+
+def _shared(moments: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """The octaves that both pictures have: a smaller one has fewer."""
+    count = min(moments.shape[1], target.shape[1])
+    return moments[:, :count], target[:, :count]
 
 
 def _balanced(found: Tensor, target: Tensor) -> Tensor:

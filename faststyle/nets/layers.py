@@ -25,6 +25,8 @@ __all__ = [
     "reflect_pad",
 ]
 
+NOISE_PERIOD = 61 * 64
+"""Rows and columns after which fixed noise repeats (see FixedNoise)."""
 SHARP, WIDE = 0.9, 1.6
 """Deviations of the Gaussians between which the seeds lie, in cells of 8 pixels: strongest at waves of 44 pixels."""
 

@@ -20,6 +20,7 @@ from faststyle.losses import (
     PerceptualLoss,
     channel_means,
     color_moments,
+    colors_between,
     gram_matrix,
     stride_of,
     texture_energies,
@@ -27,6 +28,7 @@ from faststyle.losses import (
     textures_between,
 )
 from faststyle.nets.devices import precision_of, reduced
+from faststyle.nets.layers import NOISE_PERIOD
 from faststyle.nets.lossnet import LossNetwork
 from faststyle.nets.styles import style_rows
 from faststyle.nets.transformer import TransformerNet
@@ -38,8 +40,6 @@ WEAKER = 0.25
 """Share of the steps that train a strength below 1."""
 WEAKEST = 0.1
 """Strengths below this weigh alike: what little style they have would be multiplied, rounding included."""
-NOISE_CELLS = 61 * 64
-"""Rows and columns after which the net's fixed noise repeats."""
 FLAT = 0.02
 """An output whose standard deviation is below this, or whose pixels are all but black and white, has collapsed."""
 PATIENCE = 25
@@ -121,9 +121,7 @@ class StyleTransferSystem(pl.LightningModule):
             for layer, end in textures.items():
                 energies = texture_energies(photo[layer], stride_of(photo[layer], photos))
                 textures[layer] = textures_between(energies, end, strength)
-            own = color_moments(photos)
-            octaves = min(own.shape[1], colors.shape[1])
-            colors = own[:, :octaves].lerp(colors[:, :octaves], strength)
+            colors = colors_between(color_moments(photos), colors, strength)
         weaker = max(strength, WEAKEST)
         criterion = PerceptualLoss(
             style_grams=grams,
@@ -154,7 +152,7 @@ class StyleTransferSystem(pl.LightningModule):
     def noise_origin(self, step: int, rank: int = 0) -> tuple[int, int]:
         """Cell at which the net's noise begins in a step (`lay_noise`): a pure function of seed, step and rank."""
         random = np.random.default_rng((self.config.optim.seed, step, rank, 3))  # a stream apart from the others
-        row, column = random.integers(NOISE_CELLS, size=2)
+        row, column = random.integers(NOISE_PERIOD, size=2)
         return int(row), int(column)
 
     def _reduced(self) -> AbstractContextManager[object]:
