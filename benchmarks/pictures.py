@@ -3,7 +3,7 @@
     python benchmarks/pictures.py MODEL PAINTING PHOTO... [--style NAME] [--strength S...] [--against PICTURE]
                                                           [--fit WIDTHxHEIGHT]
 
-For each photo, as the model repaints it: content, style and relu4_3 style loss (faststyle/losses.py, the painting's
+For each photo, as the model repaints it: content, style and relu4_3 style loss (faststyle/losses, the painting's
 short side at 256), the largest difference in levels between the means of the 8 x 8 pixel phases (a lattice), and
 between the outer 8 rows and the next 24 (border bands; in brackets the photo's own). --against measures somebody else's
 repainting of the first photo by the same rule; --fit scales the photos, to stand beside a published picture. --style

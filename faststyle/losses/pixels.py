@@ -1,0 +1,154 @@
+"""Losses on pixels: the painting's colours, the photo's light, and what a network's own grid must not show."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from faststyle.colors import LUMA
+from faststyle.losses.features import balanced
+
+__all__ = [
+    "color_loss",
+    "color_moments",
+    "colors_between",
+    "lattice_loss",
+    "light_loss",
+    "seam_loss",
+    "total_variation",
+]
+
+OCTAVES = (1, 3, 5, 9, 17, 33, 65)
+"""Sides in pixels of the squares between whose means the octaves of an image's colours lie."""
+LIGHT_WINDOW = 32
+"""Pixels a side of a square whose light should follow the photo's."""
+QUANTILES = 64
+"""Numbers that stand for a painting's windows, however many it has."""
+LIGHT_WINDOW = 32
+"""Pixels a side of a square whose light should follow the photo's."""
+QUANTILES = 64
+"""Numbers that stand for a painting's windows, however many it has."""
+
+
+def light_loss(image: Tensor, photo: Tensor) -> Tensor:
+    """How much of a picture's large light and shade is not the photo's own, averaged over the batch; from 0 to about 1.
+
+    The luminance of squares of LIGHT_WINDOW pixels, a quarter of that apart, less the best multiple of the photo's:
+    its mean square over the variance of the picture's pixels, which counts as a constant. The painting's contrast may
+    be another, and strokes may be light and dark, but neither patches of motifs nor what grows from noise may outweigh
+    the sky, the face or the shadow that are there. Both are N x 3 x H x W in [0, 1].
+    """
+    wide, found = _wide_light(image)
+    own, _ = _wide_light(photo)
+    multiple = (wide * own).mean((1, 2, 3), keepdim=True) / (own.square().mean((1, 2, 3), keepdim=True) + 1e-4)
+    strange = (wide - multiple.clamp_min(0) * own).square().mean((1, 2, 3))
+    return (strange / (found.detach().var((1, 2, 3), correction=0) + 1e-3)).mean()
+
+
+def _wide_light(image: Tensor) -> tuple[Tensor, Tensor]:
+    """The luminance of squares, less its mean, and of pixels: N x 1 x any two sizes each."""
+    luma = (image.float() * image.new_tensor(LUMA, dtype=torch.float32)[:, None, None]).sum(1, keepdim=True)
+    side = min(LIGHT_WINDOW, *luma.shape[-2:])
+    wide = F.avg_pool2d(luma, side, max(1, side // 4))
+    return wide - wide.mean((2, 3), keepdim=True), luma
+
+
+def color_moments(image: Tensor) -> Tensor:
+    """Covariance and mean of an image's colours, N x 3 x H x W in [0, 1] to N x K x 3 x 4, in float32.
+
+    Along the second dimension: of the pixels, then of each octave from fine to coarse, which is the mean of a square of
+    OCTAVES[k] pixels less that of the square of OCTAVES[k + 1] around it, as far as the image holds that; 7 for an
+    image of 65 pixels and more. The first three columns are the covariance, the last is the mean.
+    """
+    image = image.float()
+    fitting = [side for side in OCTAVES if side <= min(image.shape[-2:])]
+    return torch.stack([_moments(image), *(_moments(_octave(image, *pair)) for pair in pairwise(fitting))], 1)
+
+
+def _octave(image: Tensor, side: int, wider: int) -> Tensor:
+    """Means of squares less those of wider ones with the same centres, at distances of about half the smaller side."""
+    # An odd distance: squares that all lay on the network's own cells would have it paint those cells in one colour.
+    stride, inset = max(1, side // 2 - 1), (wider - side) // 2
+    within = image[:, :, inset : image.shape[2] - inset, inset : image.shape[3] - inset]
+    return F.avg_pool2d(within, side, stride) - F.avg_pool2d(image, wider, stride)
+
+
+def _moments(image: Tensor) -> Tensor:
+    pixels = image.flatten(2)
+    mean = pixels.mean(2, keepdim=True)
+    centred = pixels - mean
+    with torch.autocast(image.device.type, enabled=False):
+        covariance = torch.bmm(centred, centred.transpose(1, 2)) / pixels.shape[2]
+    return torch.cat([covariance, mean], 2)
+
+
+def color_loss(moments: Tensor, target: Tensor) -> Tensor:
+    """Distance of `color_moments`, averaged over the batch; a scalar from 0.
+
+    The balanced distance of the covariances, as in `style_loss`, averaged over pixels and octaves, and a quarter of the
+    squared distance of the pixels' means in units of the target's variance: a mean that is one deviation off counts a
+    quarter of a picture without contrast. The octaves hold what the pixels' moments leave open, where contrast is: in
+    grain, in strokes or in large light and shade. `moments` is N x K x 3 x 4, `target` 1 or N x L x 3 x 4: a smaller
+    picture has fewer octaves, and those that both have count.
+    """
+    moments, target = _shared(moments, target)
+    target = target.expand_as(moments)
+    apart = balanced(moments[..., :3].flatten(0, 1), target[..., :3].flatten(0, 1)).mean()
+    variance = target[:, 0, :, :3].diagonal(dim1=1, dim2=2).sum(1).clamp_min(1e-4)
+    return apart + 0.25 * ((moments[:, 0, :, 3] - target[:, 0, :, 3]).square().sum(1) / variance).mean()
+
+
+def colors_between(moments: Tensor, target: Tensor, strength: float) -> Tensor:
+    """`color_moments` of photos, and what lies `strength` of the way from there to a painting's `target`."""
+    moments, target = _shared(moments, target)
+    return moments.lerp(target, strength)
+
+
+def _shared(moments: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """The octaves that both pictures have: a smaller one has fewer."""
+    count = min(moments.shape[1], target.shape[1])
+    return moments[:, :count], target[:, :count]
+
+
+def total_variation(image: Tensor) -> Tensor:
+    """Mean absolute difference of neighbouring pixels, down plus across (anisotropic); a scalar in [0, 2]."""
+    down = (image[:, :, 1:] - image[:, :, :-1]).abs().mean()
+    return down + (image[:, :, :, 1:] - image[:, :, :, :-1]).abs().mean()
+
+
+def lattice_loss(image: Tensor, period: int = 8, window: int = 8) -> Tensor:
+    """Variance over the period x period pixel phases of each phase's local mean; a scalar, 0 without a lattice.
+
+    A network that works at an eighth of the resolution can match fine texture for nothing by painting the same weave
+    into every 8 x 8 cell. A painting has no such lattice: the means of its pixel phases agree. Height and width are
+    cut to multiples of the period, and are at least the period; windows are
+    smaller where the image has fewer cells.
+    """
+    n, c, h, w = image.shape
+    window = min(window, h // period, w // period)
+    cells = image[:, :, : h // period * period, : w // period * period]
+    phases = F.pixel_unshuffle(cells, period).reshape(n * c, period * period, h // period, w // period)
+    return F.avg_pool2d(phases, window).var(1, correction=0).mean()
+
+
+def seam_loss(image: Tensor) -> Tensor:
+    """Variance over 8 phases of the mean size of slopes, across columns plus across rows; a scalar, 0 without seams.
+
+    The same for edges as `lattice_loss` for colours: cells whose borders show have none of a weave's constant colours,
+    but their edges fall on one phase. Means are local, of 8 x 8 cells; an image below 9 pixels a side has no seams.
+    """
+    return _seams(image) + _seams(image.transpose(2, 3))
+
+
+def _seams(image: Tensor, period: int = 8, window: int = 8) -> Tensor:
+    slopes = (image[..., 1:] - image[..., :-1]).abs().mean(1)
+    n, (rows, columns) = len(slopes), (length // period for length in slopes.shape[1:])
+    if rows == 0 or columns == 0:
+        return image.new_zeros(())
+    cells = slopes[:, : rows * period, : columns * period].reshape(n, rows, period, columns, period)
+    size = min(window, rows, columns)
+    phases = F.avg_pool2d(cells.mean(2).permute(0, 3, 1, 2), size, max(1, size // 2))
+    return phases.var(1, correction=0).mean()
