@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from faststyle.nets.layers import (
+    FIELD_STEP,
     Blend,
     Chain,
     ConvNorm,
@@ -43,7 +44,9 @@ def _factor(net: TransformerNet) -> int:
 
 def _is_identity(rows: Tensor) -> bool:
     """Whether these are the rows of a StyleBank that has learned nothing."""
-    return rows.ndim == 3 and rows.equal(torch.eye(rows.shape[1], device=rows.device).expand_as(rows))
+    if rows.ndim != 3 or rows.shape[1] != rows.shape[2]:
+        return False
+    return rows.equal(torch.eye(rows.shape[1], device=rows.device).expand_as(rows))
 
 
 class Graph:
@@ -169,7 +172,7 @@ class Graph:
 
         `origin` is where the picture lies in a larger one whose tile it is; folding makes ORIGIN an input.
         """
-        noise = self.tensor(f"{name}.noise", module.noise.cpu().numpy() * np.float32(scale))
+        noise = self._constant(f"{name}.noise", module.noise.cpu().numpy() * np.float32(scale))
         # As bytes in the file; onnxruntime casts them once, when it loads the model.
         signs = self._constant("dither.signs", module.signs.cpu().numpy().astype(np.int8))
         cut = []
@@ -292,18 +295,26 @@ class Graph:
         if not module.gain.any():
             return x
         kernel = module.kernel.cpu().numpy()
+        _, fields, channels = module.gain.shape
+        edges = list(kernel.shape[2:])
         cell, (batch, *pixels) = self.ints([self._net.config.stride]), self._place
         origin, size = (self.op("Div", [each, cell]) for each in pixels)
-        size = self.op("Add", [size, self.ints([kernel.shape[2] - 1])])
-        shape = self.op("Concat", [batch, self.ints([1]), size], axis=0)
-        noise = self.op("Expand", [self._pattern("seeds", module, origin, size), shape])
+        size = self.op("Add", [size, self.ints([edges[0] - 1])])
+        whites = []
+        for field in range(fields):
+            start = self.op("Add", [origin, self.ints([field * step for step in FIELD_STEP])])
+            white = self._pattern("seeds", module, start, size)
+            whites.append(self.op("Unsqueeze", [white, self.ints([0])]))
+        shape = self.op("Concat", [batch, self.ints([fields]), size], axis=0)
+        noise = self.op("Expand", [self.op("Concat", whites, axis=0), shape])
+        grown = self.op("Conv", [noise, self.tensor("seeds.kernel", kernel)], kernel_shape=edges, group=fields)
         if id(module.gain) in self._rows:
-            gains = self.op("Reshape", [self._row(module.gain), self.ints([-1, 1, 1, 1])])
-            kernels = self.op("Mul", [gains, self.tensor("seeds.kernel", kernel)])
+            gains = self.op("Reshape", [self._row(module.gain), self.ints([fields, channels])])
+            gains = self.op("Transpose", [gains], perm=[1, 0])
+            gains = self.op("Reshape", [gains, self.ints([channels, fields, 1, 1])])
         else:  # a constant, which has an integer form
-            kernels = self.tensor("seeds.kernels", module.gain.detach().cpu().numpy().reshape(-1, 1, 1, 1) * kernel)
-        grown = self.op("Conv", [noise, kernels], kernel_shape=list(kernel.shape[2:]))
-        channels = module.gain.shape[1]
+            gains = self.tensor("seeds.gains", module.gain.detach().cpu().numpy()[0].T[:, :, None, None])
+        grown = self.op("Conv", [grown, gains], kernel_shape=[1, 1])
         both = self.tensor("seeds.sum", np.tile(np.eye(channels, dtype=np.float32), 2)[:, :, None, None])
         return self.op("Conv", [self.op("Concat", [x, grown], axis=1), both], kernel_shape=[1, 1])
 

@@ -73,7 +73,7 @@ def test_all_convolutions_but_the_last_are_in_integers(weights, tmp_path):
     exact = {name for name, kind in sources.items() if kind == onnx.TensorProto.FLOAT}
     assert exact == {"head.0.weight", "blend.cells"}, "what makes the last values; the photo's own pixels"
     assert {kind for name, kind in sources.items() if name not in exact} == {onnx.TensorProto.INT8}
-    assert len(sources) == 15
+    assert len(sources) == 16
 
 
 def test_a_net_with_instance_norms_has_no_int8_form(tmp_path):

@@ -49,12 +49,12 @@ class PerceptualConfig:
 class LossConfig(PerceptualConfig):
     """The perceptual loss with what only a network needs."""
 
-    strength: float = 0.3
+    strength: float = 0.35
     """How much style, from 0 (hardly any) to 1 (hardly any photo left)."""
     style_size: int = 384
     """Short side in pixels to which the style image is scaled: smaller means finer strokes and smaller motifs."""
     layer_weights: tuple[float, ...] = ()
-    """Weight of each of the style layers; by default 0.2 0.8 1 1 of those four, and alike for others."""
+    """Weight of each of the style layers; by default all alike."""
     evenness_weight: float = 0.2
     """Weight of evenness beside the Gram matrices: as much texture in each part of the picture as the painting has."""
     mean_weight: float = 0.5
@@ -62,10 +62,10 @@ class LossConfig(PerceptualConfig):
     color_weight: float = 1.0
     """Weight of the colours' means, and covariances in every octave, beside the Gram matrices: contrast is the
     painting's, in strokes and in large forms."""
-    light_weight: float = 6.0
+    light_weight: float = 4.0
     """Weight of light: the large light and shade of the picture are the photo's, whatever is painted there."""
     lattice_weight: float = 12000.0
-    """Weight of the lattice loss, which forbids patterns locked to the network's own 8-pixel grid."""
+    """Weight of the lattice loss, which forbids patterns and screens locked to the network's own 8-pixel grid."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -89,7 +89,4 @@ class LossConfig(PerceptualConfig):
     @property
     def weights(self) -> dict[str, float]:
         """What each style layer weighs in the total."""
-        if self.layer_weights:
-            return dict(zip(self.style_layers, self.layer_weights, strict=True))
-        usual = {"relu1_2": 0.2, "relu2_2": 0.8, "relu3_3": 1.0, "relu4_3": 1.0}
-        return usual if set(self.style_layers) == set(usual) else dict.fromkeys(self.style_layers, 1.0)
+        return dict(zip(self.style_layers, self.layer_weights or (1.0,) * len(self.style_layers), strict=True))

@@ -37,7 +37,7 @@ class GatysConfig:
     device: str = "auto"
     """Where to compute: auto, cpu, cuda, cuda:1, mps."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Number format of the loss network; auto is bfloat16 on CPUs that multiply it natively, else float32."""
+    """Number format of the loss network; auto is bfloat16 on CPUs and GPUs that multiply it natively, else float32."""
     loss_weights: str | None = None
     """File with the loss network's weights; found or fetched by default."""
     loss: PerceptualConfig = field(default_factory=PerceptualConfig)
@@ -91,7 +91,7 @@ class DreamConfig:
     device: str = "auto"
     """Where to compute: auto, cpu, cuda, cuda:1, mps."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Number format of the network; auto is bfloat16 on CPUs that multiply it natively, else float32."""
+    """Number format of the network; auto is bfloat16 on CPUs and GPUs that multiply it natively, else float32."""
 
     def __post_init__(self) -> None:
         require(self.size is None or self.size >= 32, f"--size must be at least 32, not {self.size}")

@@ -109,7 +109,7 @@ class TrainerConfig:
     """Lightning's strategy: auto or ddp."""
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
     """Number format of the networks; the losses are computed in float32 whichever is chosen. auto: float32, but
-    bfloat16 for the loss network on a CPU that multiplies it faster."""
+    bfloat16 for the loss network on a CPU or GPU that multiplies it faster."""
     workers: int = 0
     """Processes that load photos; 0 loads them in the training process."""
 

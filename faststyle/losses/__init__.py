@@ -25,6 +25,7 @@ from faststyle.losses.features import (
 )
 from faststyle.losses.perceptual import LossTerms, PerceptualLoss
 from faststyle.losses.pixels import (
+    chequer_loss,
     color_loss,
     color_moments,
     colors_between,
@@ -38,6 +39,7 @@ __all__ = [
     "LossTerms",
     "PerceptualLoss",
     "channel_means",
+    "chequer_loss",
     "color_loss",
     "color_moments",
     "colors_between",

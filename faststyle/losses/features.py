@@ -27,20 +27,6 @@ WINDOW = 32
 """Pixels a side of a window whose texture is measured."""
 SPREAD = 0.4
 """How much of the painting's own unevenness, from its median, is asked of a picture: a photo brings its own."""
-OCTAVES = (1, 3, 5, 9, 17, 33, 65)
-"""Sides in pixels of the squares between whose means the octaves of an image's colours lie."""
-LIGHT_WINDOW = 32
-"""Pixels a side of a square whose light should follow the photo's."""
-QUANTILES = 64
-"""Numbers that stand for a painting's windows, however many it has."""
-SPREAD = 0.4
-"""How much of the painting's own unevenness, from its median, is asked of a picture: a photo brings its own."""
-OCTAVES = (1, 3, 5, 9, 17, 33, 65)
-"""Sides in pixels of the squares between whose means the octaves of an image's colours lie."""
-LIGHT_WINDOW = 32
-"""Pixels a side of a square whose light should follow the photo's."""
-QUANTILES = 64
-"""Numbers that stand for a painting's windows, however many it has."""
 QUANTILES = 64
 """Numbers that stand for a painting's windows, however many it has."""
 

@@ -18,6 +18,7 @@ from faststyle.losses.features import (
     texture_energies,
 )
 from faststyle.losses.pixels import (
+    chequer_loss,
     color_loss,
     color_moments,
     lattice_loss,
@@ -28,18 +29,8 @@ from faststyle.losses.pixels import (
 
 __all__ = ["LossTerms", "PerceptualLoss"]
 
-SEAMS = 0.4
-"""Weight of the seams within the lattice term."""
-WINDOW = 32
-"""Pixels a side of a window whose texture is measured."""
-SPREAD = 0.4
-"""How much of the painting's own unevenness, from its median, is asked of a picture: a photo brings its own."""
-OCTAVES = (1, 3, 5, 9, 17, 33, 65)
-"""Sides in pixels of the squares between whose means the octaves of an image's colours lie."""
-LIGHT_WINDOW = 32
-"""Pixels a side of a square whose light should follow the photo's."""
-QUANTILES = 64
-"""Numbers that stand for a painting's windows, however many it has."""
+SCREENS = 0.4
+"""Weight of seams, screens and chequerboards within the lattice term."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +123,8 @@ class PerceptualLoss:
         if photo is not None:
             light = light_loss(image, photo)
         content = content_loss(features[self.content_layer], target)
-        lattice, variation = lattice_loss(image) + SEAMS * seam_loss(image), total_variation(image)
+        lattice = lattice_loss(image) + SCREENS * (seam_loss(image) + chequer_loss(image))
+        variation = total_variation(image)
         weights = style.new_tensor([self.layer_weights[layer] if self.layer_weights else 1.0 for layer in layers])
         strokes = (weights * (style + self.mean_weight * means)).sum() / weights.sum()
         strokes = strokes + self.evenness_weight * evenness + self.color_weight * colors

@@ -12,6 +12,7 @@ from faststyle.colors import LUMA
 from faststyle.losses.features import balanced
 
 __all__ = [
+    "chequer_loss",
     "color_loss",
     "color_moments",
     "colors_between",
@@ -25,12 +26,6 @@ OCTAVES = (1, 3, 5, 9, 17, 33, 65)
 """Sides in pixels of the squares between whose means the octaves of an image's colours lie."""
 LIGHT_WINDOW = 32
 """Pixels a side of a square whose light should follow the photo's."""
-QUANTILES = 64
-"""Numbers that stand for a painting's windows, however many it has."""
-LIGHT_WINDOW = 32
-"""Pixels a side of a square whose light should follow the photo's."""
-QUANTILES = 64
-"""Numbers that stand for a painting's windows, however many it has."""
 
 
 def light_loss(image: Tensor, photo: Tensor) -> Tensor:
@@ -91,7 +86,7 @@ def color_loss(moments: Tensor, target: Tensor) -> Tensor:
     The balanced distance of the covariances, as in `style_loss`, averaged over pixels and octaves, and a quarter of the
     squared distance of the pixels' means in units of the target's variance: a mean that is one deviation off counts a
     quarter of a picture without contrast. The octaves hold what the pixels' moments leave open, where contrast is: in
-    grain, in strokes or in large light and shade. `moments` is N x K x 3 x 4, `target` 1 or N x L x 3 x 4: a smaller
+    lines, in strokes or in large light and shade. `moments` is N x K x 3 x 4, `target` 1 or N x L x 3 x 4: a smaller
     picture has fewer octaves, and those that both have count.
     """
     moments, target = _shared(moments, target)
@@ -131,24 +126,43 @@ def lattice_loss(image: Tensor, period: int = 8, window: int = 8) -> Tensor:
     window = min(window, h // period, w // period)
     cells = image[:, :, : h // period * period, : w // period * period]
     phases = F.pixel_unshuffle(cells, period).reshape(n * c, period * period, h // period, w // period)
-    return F.avg_pool2d(phases, window).var(1, correction=0).mean()
+    return F.avg_pool2d(phases, window, max(1, window // 2)).var(1, correction=0).mean()
 
 
-def seam_loss(image: Tensor) -> Tensor:
-    """Variance over 8 phases of the mean size of slopes, across columns plus across rows; a scalar, 0 without seams.
+def seam_loss(image: Tensor, period: int = 8, window: int = 16) -> Tensor:
+    """`lattice_loss` of the size of an image's edges, summed over directions; a scalar, 0 without seams or screens.
 
-    The same for edges as `lattice_loss` for colours: cells whose borders show have none of a weave's constant colours,
-    but their edges fall on one phase. Means are local, of 8 x 8 cells; an image below 9 pixels a side has no seams.
+    Cells whose borders show, and strokes made of dots that stand in the same pixels of every cell, have none of a
+    weave's constant colours: dark here and light there, their means agree. But their edges do fall on the same phases.
+    Edges are differences of neighbours across, down and along both diagonals, and of a pixel from its four neighbours:
+    a network finds dots for which some of these alone are even.
     """
-    return _seams(image) + _seams(image.transpose(2, 3))
+    below, above = image[:, :, 1:], image[:, :, :-1]
+    across = image[..., 1:] - image[..., :-1]
+    around = image[:, :, :-2, 1:-1] + image[:, :, 2:, 1:-1] + image[:, :, 1:-1, :-2] + image[:, :, 1:-1, 2:]
+    edges = (
+        across,
+        below - above,
+        below[..., 1:] - above[..., :-1],
+        below[..., :-1] - above[..., 1:],
+        2 * image[:, :, 1:-1, 1:-1] - around / 2,
+    )
+    sizes = [each.abs().mean(1, keepdim=True) for each in edges if min(each.shape[2:]) >= period]
+    return torch.stack([lattice_loss(each, period, window) for each in sizes]).sum() if sizes else image.new_zeros(())
 
 
-def _seams(image: Tensor, period: int = 8, window: int = 8) -> Tensor:
-    slopes = (image[..., 1:] - image[..., :-1]).abs().mean(1)
-    n, (rows, columns) = len(slopes), (length // period for length in slopes.shape[1:])
-    if rows == 0 or columns == 0:
+def chequer_loss(image: Tensor, window: int = 8) -> Tensor:
+    """Mean square of the local contrast of a chequerboard of single pixels; a scalar, 0 without one.
+
+    The diagonal detail of 2 x 2 pixels, by turns with either sign, averaged over squares of `window` pixels, half
+    overlapping. A painting has such detail too, but with signs at random, which cancel. A network that may paint no
+    other screen paints this one, all of whose pixels have equal edges.
+    """
+    down = image[:, :, 1:] - image[:, :, :-1]
+    detail = (down[..., 1:] - down[..., :-1]) / 2
+    height, width = detail.shape[2:]
+    rows, columns = (1 - 2 * (torch.arange(size, device=image.device) % 2) for size in (height, width))
+    side = min(window, height, width)
+    if side == 0:
         return image.new_zeros(())
-    cells = slopes[:, : rows * period, : columns * period].reshape(n, rows, period, columns, period)
-    size = min(window, rows, columns)
-    phases = F.avg_pool2d(cells.mean(2).permute(0, 3, 1, 2), size, max(1, size // 2))
-    return phases.var(1, correction=0).mean()
+    return F.avg_pool2d(detail * (rows[:, None] * columns), side, max(1, side // 2)).square().mean()

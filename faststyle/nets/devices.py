@@ -31,13 +31,19 @@ def choose_device(name: str) -> torch.device:
 def precision_of(name: str, device: torch.device) -> torch.dtype:
     """The number format of the loss network: auto is bfloat16 on processors that multiply it faster, else float32."""
     if name == "auto":
-        name = "bfloat16" if device.type == "cpu" and _multiplies_bfloat16() else "float32"
+        fast = _multiplies_bfloat16() if device.type == "cpu" else device.type == "cuda" and _has_tensor_cores(device)
+        name = "bfloat16" if fast else "float32"
     return torch.bfloat16 if name == "bfloat16" else torch.float32
 
 
 def reduced(device: torch.device, precision: torch.dtype) -> AbstractContextManager[object]:
     """Within this, convolutions run in the given format; the losses are computed in float32 either way."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == torch.bfloat16)
+
+
+def _has_tensor_cores(device: torch.device) -> bool:
+    """Whether a CUDA device multiplies bfloat16: from compute capability 8, Ampere, on."""
+    return torch.cuda.get_device_capability(device)[0] >= 8
 
 
 @functools.cache

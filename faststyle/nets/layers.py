@@ -27,8 +27,11 @@ __all__ = [
 
 NOISE_PERIOD = 61 * 64
 """Rows and columns after which fixed noise repeats (see FixedNoise)."""
-SHARP, WIDE = 0.9, 1.6
-"""Deviations of the Gaussians between which the seeds lie, in cells of 8 pixels: strongest at waves of 44 pixels."""
+BANDS = ((0.9, 1.6), (0.9, 1.6), (1.8, 3.0))
+"""Deviations of the Gaussians between which each field of seeds lies, in cells of 8 pixels: strongest at waves of 44
+and of 87 pixels."""
+FIELD_STEP = (1301, 1709)
+"""Rows and columns of the pattern between the fields of seeds: farther apart than a picture has cells."""
 
 
 def reflect_pad(x: Tensor, padding: int, multiple: int) -> Tensor:
@@ -68,15 +71,16 @@ class FixedNoise(nn.Module):
         self.register_buffer("noise", torch.from_numpy(noise).float(), persistent=False)
         self.register_buffer("signs", torch.from_numpy(signs).float(), persistent=False)
 
-    def pattern(self, height: int, width: int) -> Tensor:
-        """height x width values."""
-        return self._laid(self.noise, height, width) * self._laid(self.signs, height, width)
+    def pattern(self, height: int, width: int, field: int = 0) -> Tensor:
+        """height x width values; the `field`s are cut from places far apart, and so independent of each other."""
+        start = [begin + field * step for begin, step in zip(self.origin, FIELD_STEP, strict=True)]
+        return self._laid(self.noise, start, height, width) * self._laid(self.signs, start, height, width)
 
-    def _laid(self, pattern: Tensor, height: int, width: int) -> Tensor:
-        """A pattern laid side by side, from the origin on: height x width."""
+    def _laid(self, pattern: Tensor, start: list[int], height: int, width: int) -> Tensor:
+        """A pattern laid side by side, from a row and column on: height x width."""
         rows, columns = (
-            torch.arange(start, start + size, device=pattern.device) % side
-            for start, size, side in zip(self.origin, (height, width), pattern.shape, strict=True)
+            torch.arange(begin, begin + size, device=pattern.device) % side
+            for begin, size, side in zip(start, (height, width), pattern.shape, strict=True)
         )
         return pattern[rows][:, columns]
 
@@ -96,29 +100,34 @@ class Dither(FixedNoise):
 
 
 class Seeds(FixedNoise):
-    """Adds fixed noise of variance 1 to N x channels x H x W, times a gain for each channel; from it strokes grow where
-    the photo has nothing to grow them from (after the noise inputs of Ulyanov et al. 2016).
+    """Adds fields of fixed noise of variance 1 to N x channels x H x W, times a gain for each field and channel; from
+    them strokes grow where the photo has nothing to grow them from (after the noise inputs of Ulyanov et al. 2016).
 
-    Each row of gains is a style's, as in a StyleNorm. A net without them can paint a sky only by what little is in it,
-    enlarged so far that buildings drown: instance norms take one scale for both. The noise is white, blurred a little
-    and less its own wider blur. What is wide in it would grow into wide patches of light, at the same place in every
-    photo; what changes from one cell to the next, into a basketwork of slanting strokes.
+    Each row of gains, fields x channels, is a style's, as in a StyleNorm. A net without them can paint a sky only by
+    what little is in it, enlarged so far that buildings drown: instance norms take one scale for both. The noise is
+    white, blurred a little and less its own wider blur. What is wide in it would grow into wide patches of light, at
+    the same place in every photo; what changes from one cell to the next, into a basketwork of slanting strokes. From
+    one field alone strokes grow alike everywhere and lean one way; another, wider one bends them.
     """
 
     kernel: Tensor
-    """1 x 1 x 13 x 13: a Gaussian of SHARP cells less one of WIDE, scaled to a variance of 1."""
+    """fields x 1 x 13 x 13: a Gaussian less a wider one (BANDS), scaled to a variance of 1."""
 
     def __init__(self, channels: int, rows: int) -> None:
         super().__init__(np.random.RandomState(0).normal(0, 1, (64, 64)))
-        kernel = _gaussian(SHARP) - _gaussian(WIDE)
-        kernel /= np.sqrt(np.square(kernel).sum())
-        self.register_buffer("kernel", torch.from_numpy(kernel[None, None]).float(), persistent=False)
-        self.gain = nn.Parameter(torch.randn(channels).repeat(rows, 1))
+        kernels = [_gaussian(sharp) - _gaussian(wide) for sharp, wide in BANDS]
+        kernels = [kernel / np.sqrt(np.square(kernel).sum()) for kernel in kernels]
+        self.register_buffer("kernel", torch.from_numpy(np.stack(kernels)[:, None]).float(), persistent=False)
+        fields = len(kernels)
+        self.gain = nn.Parameter((torch.randn(fields, channels) / fields**0.5).repeat(rows, 1, 1))
 
     def forward(self, x: Tensor, mixture: Tensor) -> Tensor:
-        edge = self.kernel.shape[2] - 1
-        white = self.pattern(x.shape[2] + edge, x.shape[3] + edge)
-        return x + F.conv2d(white[None, None], self.kernel) * (mixture @ self.gain)[:, :, None, None]
+        fields, edge = len(self.kernel), self.kernel.shape[2] - 1
+        size = x.shape[2] + edge, x.shape[3] + edge
+        white = torch.stack([self.pattern(*size, field) for field in range(fields)])
+        grown = F.conv2d(white[None], self.kernel, groups=fields)[0]
+        gains = torch.einsum("nr,rfc->ncf", mixture, self.gain)
+        return x + torch.matmul(gains, grown.flatten(1)).reshape(-1, *x.shape[1:])
 
 
 def _gaussian(deviation: float, side: int = 13) -> NDArray[np.float64]:

@@ -74,8 +74,9 @@ class TransformerNet(nn.Module):
     def forward(
         self, image: Tensor, style_weights: Tensor | Sequence[float] | None = None, strength: float = 1.0
     ) -> Tensor:
-        """`style_weights` has one number for each style, which are scaled to a sum of 1; by default the first style.
-        `strength` in [0, 1] must be 1 where the net has no row for the photo; ValueError otherwise."""
+        """`style_weights` has one number for each style, which are scaled to a sum of 1, or a row of them for each
+        picture; by default the first style. `strength` in [0, 1] must be 1 where the net has no row for the photo;
+        ValueError otherwise."""
         height, width = image.shape[2:]
         padded = reflect_pad(image, self.config.padding, self.config.stride)
         stylized = self.paint(padded, self.mixture(style_weights, strength))
@@ -83,17 +84,18 @@ class TransformerNet(nn.Module):
         return stylized[:, :, pad : pad + height, pad : pad + width]
 
     def mixture(self, style_weights: Tensor | Sequence[float] | None = None, strength: float = 1.0) -> Tensor:
-        """How much of each row of the norms goes into a picture: 1 x rows, the styles first."""
+        """How much of each row of the norms goes into a picture: 1 x rows or N x rows, the styles first."""
         if strength != 1.0 and self.config.rows == self.config.styles:
             raise ValueError("this net has no row for the photo: its strength is 1")
         head = next(self.head.parameters())
         if style_weights is None:
             style_weights = [1.0] + [0.0] * (self.config.styles - 1)
         weights = torch.as_tensor(style_weights, dtype=head.dtype, device=head.device)
-        weights = strength * weights / weights.sum()
+        weights = weights.reshape(-1, self.config.styles)
+        weights = strength * weights / weights.sum(1, keepdim=True)
         if self.config.rows > self.config.styles:
-            weights = torch.cat([weights, 1 - weights.sum(0, keepdim=True)])
-        return weights[None]
+            weights = torch.cat([weights, 1 - weights.sum(1, keepdim=True)], 1)
+        return weights
 
     def lay_noise(self, row: int = 0, column: int = 0) -> None:
         """Have all fixed noise begin at a cell of `stride` pixels of its pattern, for pictures from now on.

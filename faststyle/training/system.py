@@ -12,6 +12,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from faststyle.config import TrainConfig
 from faststyle.errors import TrainingError
@@ -43,15 +44,15 @@ WEAKEST = 0.1
 FLAT = 0.02
 """An output whose standard deviation is below this, or whose pixels are all but black and white, has collapsed."""
 PATIENCE = 25
-"""Steps of a style in a row whose output may look collapsed; young networks pass through grey."""
+"""Pictures of a style in a row whose output may look collapsed; young networks pass through grey."""
 
 
 class StyleTransferSystem(pl.LightningModule):
     """Trains `net` to repaint photos in the styles of `style_images`, each 1 x 3 x H x W in [0, 1].
 
-    Batches are uint8 N x 3 x H x W. Each step takes one style, and now and then a strength below 1 at which the style
-    weighs less. The styles are the last of the net's: those before them stay as they are, and what they share too. The
-    loss network never enters a checkpoint.
+    Batches are uint8 N x 3 x H x W. Each picture of a step takes one style, and now and then all take a strength below
+    1, at which the style weighs less. The styles are the last of the net's: those before them stay as they are, and
+    what they share too. The loss network never enters a checkpoint.
     """
 
     def __init__(
@@ -94,13 +95,15 @@ class StyleTransferSystem(pl.LightningModule):
 
     def forward(self, image: Tensor, style: int = 0) -> Tensor:
         """Repaint N x 3 x H x W in [0, 1] in one of the styles."""
-        return self.net(image, self._one(style))  # type: ignore[no-any-return]
+        return self.net(image, self._chosen([style]))  # type: ignore[no-any-return]
 
-    def _one(self, style: int) -> list[float]:
-        return [float(index == self._before + style) for index in range(self.net.config.styles)]
+    def _chosen(self, styles: Sequence[int]) -> Tensor:
+        """Style weights of pictures of one style each: len(styles) x the net's styles."""
+        return F.one_hot(torch.tensor(styles) + self._before, self.net.config.styles).to(self.device, torch.float32)
 
-    def judge(self, photos: Tensor, style: int = 0, strength: float = 1.0) -> tuple[LossTerms, Tensor]:
-        """The losses of the photos repainted in one style, and those pictures; photos are float in [0, 1].
+    def judge(self, photos: Tensor, styles: int | Sequence[int] = 0, strength: float = 1.0) -> tuple[LossTerms, Tensor]:
+        """The losses of the photos repainted in one style, or in one for each, and those pictures; photos are float in
+        [0, 1].
 
         Below full strength the style is what lies between the photo and the painting: Gram matrices, means, textures
         and colours of the one and the other, mixed as `strength` says. Their distances from the photo's shrink with its
@@ -109,12 +112,13 @@ class StyleTransferSystem(pl.LightningModule):
         loss = self.config.loss
         with self._reduced(), torch.no_grad():
             photo = self.loss_network(photos, (loss.content_layer,) if strength == 1.0 else None)
+        chosen = [styles] if isinstance(styles, int) else list(styles)
         grams, means = (
-            {layer: self.get_buffer(f"{kind}_{layer}")[style, None] for layer in loss.style_layers}
+            {layer: self.get_buffer(f"{kind}_{layer}")[chosen] for layer in loss.style_layers}
             for kind in ("gram", "mean")
         )
-        textures = {layer: self.get_buffer(f"texture_{layer}")[style, None] for layer in loss.texture_layers}
-        colors = self.get_buffer("colors")[style, None]
+        textures = {layer: self.get_buffer(f"texture_{layer}")[chosen] for layer in loss.texture_layers}
+        colors = self.get_buffer("colors")[chosen]
         if strength < 1.0:
             grams = {layer: gram_matrix(photo[layer]).lerp(end, strength) for layer, end in grams.items()}
             means = {layer: channel_means(photo[layer]).lerp(end, strength) for layer, end in means.items()}
@@ -138,16 +142,20 @@ class StyleTransferSystem(pl.LightningModule):
             lattice_weight=loss.lattice_weight,
             tv_weight=loss.tv_weight,
         )
-        stylized = self.net(photos, self._one(style), strength)
+        stylized = self.net(photos, self._chosen(chosen), strength)
         with self._reduced():
             features = self.loss_network(stylized)
         return criterion(stylized.float(), features, photo[loss.content_layer], photos), stylized
 
-    def draw(self, step: int, rank: int = 0) -> tuple[int, float]:
-        """Which style and which strength a step trains: a pure function of seed, step and rank."""
+    def draw(self, step: int, rank: int = 0, count: int = 1) -> tuple[list[int], float]:
+        """Which style each of `count` pictures takes, and which strength all do: a function of seed, step and rank.
+
+        The styles follow upon each other from a random one on, so that a batch holds them as evenly as it can.
+        """
         random = np.random.default_rng((self.config.optim.seed, step, rank, 2))  # a stream apart from the crops'
-        style, weaker, strength = int(random.integers(self._learned)), random.random(), random.random()
-        return style, strength if weaker < WEAKER and self.net.config.rows > self.net.config.styles else 1.0
+        first, weaker, strength = int(random.integers(self._learned)), random.random(), random.random()
+        styles = [(first + place) % self._learned for place in range(count)]
+        return styles, strength if weaker < WEAKER and self.net.config.rows > self.net.config.styles else 1.0
 
     def noise_origin(self, step: int, rank: int = 0) -> tuple[int, int]:
         """Cell at which the net's noise begins in a step (`lay_noise`): a pure function of seed, step and rank."""
@@ -163,13 +171,13 @@ class StyleTransferSystem(pl.LightningModule):
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         step, rank = self.trainer.global_step, self.trainer.global_rank
-        style, strength = self.draw(step, rank)
+        styles, strength = self.draw(step, rank, len(batch))
         self.net.lay_noise(*self.noise_origin(step, rank))
         try:
-            terms, stylized = self.judge(batch.float() / 255, style, strength)
+            terms, stylized = self.judge(batch.float() / 255, styles, strength)
         finally:
             self.net.lay_noise()
-        self._guard(terms, stylized.detach(), style, strength)
+        self._guard(terms, stylized.detach(), styles, strength)
         if strength == 1.0 or self.terms is None:  # what is reported: weaker steps have other weights
             self.terms = terms
         self.crops += len(batch) * self.trainer.world_size
@@ -237,16 +245,17 @@ class StyleTransferSystem(pl.LightningModule):
             if not math.isfinite(float(torch.nn.utils.get_total_norm(gradients))):
                 self._stop("the gradient is not a number")
 
-    def _guard(self, terms: LossTerms, stylized: Tensor, style: int, strength: float) -> None:
+    def _guard(self, terms: LossTerms, stylized: Tensor, styles: Sequence[int], strength: float) -> None:
         """Stop before the optimiser takes in a broken gradient, and soon after an output has collapsed."""
         if not math.isfinite(float(terms.total.detach())):
             self._stop("the loss is not a number")
         if strength < 1.0:  # the photo shines through
             return
-        extreme = ((stylized < 0.01) | (stylized > 0.99)).float().mean()
-        collapsed = float(stylized.std()) < FLAT or float(extreme) > 0.95
-        self._suspect[style] = self._suspect[style] + 1 if collapsed else 0
-        if self._suspect[style] >= PATIENCE:
+        extreme = ((stylized < 0.01) | (stylized > 0.99)).float().mean((1, 2, 3))
+        collapsed = ((stylized.std((1, 2, 3)) < FLAT) | (extreme > 0.95)).tolist()
+        for style, each in zip(styles, collapsed, strict=True):
+            self._suspect[style] = self._suspect[style] + 1 if each else 0
+        if max(self._suspect) >= PATIENCE:
             self._stop("the output has gone flat or saturated")
 
     def _stop(self, reason: str) -> NoReturn:

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from faststyle.losses import (
     PerceptualLoss,
+    chequer_loss,
     color_loss,
     color_moments,
     content_loss,
@@ -200,14 +201,52 @@ def test_lattice_loss_sees_a_weave_and_nothing_else():
 def test_seam_loss_sees_the_borders_of_cells_and_nothing_else():
     columns = torch.arange(65) // 8 % 2 * 0.1
     cells = columns.expand(2, 3, 41, 65)
-    # One of 8 phases has a slope of 0.1, across columns only.
-    assert seam_loss(cells).item() == pytest.approx(0.01 * 7 / 64, rel=1e-4)
-    assert seam_loss(cells.transpose(2, 3)).item() == pytest.approx(0.01 * 7 / 64, rel=1e-4)
+    # One of 8 phases has a difference of 0.1 across and along both diagonals, two have half of that from their four
+    # neighbours; none down.
+    seams = (3 * 0.1**2 * 7 + 0.05**2 * 12) / 64
+    assert seam_loss(cells).item() == pytest.approx(seams, rel=1e-4)
+    assert seam_loss(cells.transpose(2, 3)).item() == pytest.approx(seams, rel=1e-4)
     ramp = torch.linspace(0, 1, 65).expand(1, 3, 41, 65)
     assert seam_loss(ramp) == pytest.approx(0, abs=1e-9)
-    odd = (torch.arange(65) // 7 % 2 * 0.1).expand(1, 3, 65, 65)  # its borders fall on every phase
-    assert seam_loss(odd) < 0.01 * 7 / 64 / 20
-    assert seam_loss(torch.rand(1, 3, 8, 8)) == 0
+    odd = (torch.arange(129) // 7 % 2 * 0.1).expand(1, 3, 129, 129)  # its borders fall on every phase
+    assert seam_loss(odd) < seams / 20
+    assert seam_loss(torch.rand(1, 3, 8, 7)) == 0
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        [[1.0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]],
+        [[1.0, -1, 0, 0], [0, 1, -1, 0], [0, 0, 1, -1], [-1, 0, 0, 1]],
+        [[1.0, 0, -1, 0], [0, -1, 0, 1], [-1, 0, 1, 0], [0, 1, 0, -1]],
+    ],
+    ids=["dot", "zip", "knit"],
+)
+def test_seam_loss_sees_screens_whose_colours_agree(cell):
+    """A pattern in the same pixels of every cell, dark here and light there, against the same laid anywhere."""
+    generator = torch.Generator().manual_seed(0)
+    signs = torch.randint(0, 2, (32, 32), generator=generator) * 2.0 - 1
+    screen = torch.kron(signs, 0.1 * torch.tensor(cell))
+    image = 0.5 + screen.expand(1, 3, 128, 128)
+    free = torch.stack([row.roll(int(shift)) for row, shift in zip(screen, torch.arange(128) * 37 % 101, strict=True)])
+    free = torch.stack([row.roll(int(shift)) for row, shift in zip(free.T, torch.arange(128) * 53 % 97, strict=True)])
+    assert lattice_loss(image) < 2e-4, "each pixel's mean is grey"
+    assert seam_loss(image) > 5 * seam_loss(0.5 + free.expand(1, 3, 128, 128))
+
+
+def test_chequer_loss_sees_chequerboards_and_nothing_else():
+    generator = torch.Generator().manual_seed(0)
+    chequers = (torch.arange(64)[:, None] + torch.arange(64)) % 2 * 2.0 - 1
+    # A chequerboard of +- 0.1 has a diagonal detail of 0.2 everywhere.
+    assert chequer_loss(0.5 + 0.1 * chequers.expand(1, 3, 64, 64)).item() == pytest.approx(0.04, rel=1e-4)
+    # In one half of the picture the other way round: squares astride the border see less of it.
+    halves = 0.1 * chequers * torch.where(torch.arange(64) < 32, 1.0, -1.0)
+    assert 0.035 < chequer_loss(halves.expand(1, 3, 64, 64)).item() < 0.04
+    grain = 0.1 * (torch.randint(0, 2, (1, 3, 64, 64), generator=generator) * 2.0 - 1)
+    assert chequer_loss(grain).item() < 0.04 / 20
+    ramp = torch.linspace(0, 1, 64).expand(1, 3, 64, 64)
+    assert chequer_loss(ramp * ramp.transpose(2, 3)) < 1e-6
+    assert chequer_loss(torch.rand(1, 3, 1, 5)) == 0
 
 
 def test_perceptual_loss_adds_its_weighted_terms():
@@ -220,7 +259,7 @@ def test_perceptual_loss_adds_its_weighted_terms():
     style = (
         style_loss(gram_matrix(features["a"]), grams["a"]) + style_loss(gram_matrix(features["b"]), grams["b"])
     ) / 2
-    lattice = lattice_loss(image) + 0.4 * seam_loss(image)
+    lattice = lattice_loss(image) + 0.4 * (seam_loss(image) + chequer_loss(image))
     total = content_loss(features["b"], content) + 10 * style + 300 * lattice + 2 * total_variation(image)
     assert terms.total.item() == pytest.approx(total.item(), rel=1e-5)
     names = {"total", "content", "style", "evenness", "means", "colors", "light", "lattice", "total_variation"}

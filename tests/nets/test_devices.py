@@ -50,9 +50,15 @@ def test_auto_is_float32_where_the_processor_does_not_say(cpuinfo):
     assert devices.precision_of("auto", CPU) == torch.float32
 
 
+@pytest.mark.parametrize(("capability", "precision"), [((9, 0), torch.bfloat16), ((7, 5), torch.float32)])
+def test_auto_is_bfloat16_on_gpus_that_multiply_it(monkeypatch, capability, precision):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert devices.precision_of("auto", torch.device("cuda")) == precision
+
+
 def test_auto_is_float32_on_other_devices(cpuinfo):
     cpuinfo.write_text("flags\t\t: avx512_bf16\n")
-    assert devices.precision_of("auto", torch.device("cuda")) == torch.float32
+    assert devices.precision_of("auto", torch.device("mps")) == torch.float32
 
 
 @pytest.mark.parametrize("text", ["flags\t\t: avx512_bf16\n", "flags\t\t: sse2\n"])

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from faststyle.config import NETS, NetConfig
-from faststyle.nets.layers import ConvNorm, DeepBlock, Dither, Seeds, reflect_pad
+from faststyle.nets.layers import BANDS, ConvNorm, DeepBlock, Dither, Seeds, reflect_pad
+from faststyle.nets.styles import style_rows
 from faststyle.nets.transformer import TransformerNet
 
 
@@ -27,7 +28,7 @@ def test_any_size_comes_back_as_it_went_in_and_in_range(name, size):
 
 
 @pytest.mark.parametrize(
-    ("name", "parameters"), [("nano", 68_321), ("fast", 210_625), ("quality", 913_505), ("johnson", 1_677_635)]
+    ("name", "parameters"), [("nano", 68_449), ("fast", 210_817), ("quality", 913_889), ("johnson", 1_677_635)]
 )
 def test_the_named_nets_have_the_sizes_that_the_documents_state(name, parameters):
     assert sum(tensor.numel() for tensor in TransformerNet(NETS[name]).parameters()) == parameters
@@ -69,28 +70,38 @@ def test_the_dither_does_not_repeat(shift: int) -> None:
 
 
 @torch.no_grad()
-def test_seeds_are_fixed_noise_times_each_styles_gains() -> None:
+def test_seeds_are_fields_of_fixed_noise_times_each_styles_gains() -> None:
     seeds = Seeds(3, rows=2)
     assert seeds.gain[0].equal(seeds.gain[1]), "fresh styles are alike"
-    nn.init.normal_(seeds.gain)
-    noise = seeds(torch.zeros(1, 3, 400, 500), torch.tensor([[1.0, 0.0]]))
-    unit = noise[0] / seeds.gain[0, :, None, None]
-    assert torch.allclose(unit[0], unit[1], atol=1e-4) and torch.allclose(unit[0], unit[2], atol=1e-4)
-    assert float(unit.mean()) == pytest.approx(0, abs=0.02) and float(unit.var()) == pytest.approx(1, abs=0.05)
+    fields = len(BANDS)
+    unit = torch.empty(fields, 400, 500)
+    for field in range(fields):
+        seeds.gain.zero_()
+        seeds.gain[0, field] = torch.tensor([1.0, -2.0, 0.5])
+        noise = seeds(torch.zeros(1, 3, 400, 500), torch.tensor([[1.0, 0.0]]))[0]
+        unit[field] = noise[0]
+        assert torch.allclose(noise[1], -2 * noise[0]) and torch.allclose(noise[2], 0.5 * noise[0])
+    # A wider field has fewer independent values, and so a mean that strays further.
+    assert unit.mean((1, 2)).abs().max() < 0.02 and (unit.var((1, 2)) - 1).abs().max() < 0.05
+    likeness = torch.corrcoef(unit.flatten(1)) - torch.eye(fields)
+    assert likeness.abs().max() < 0.03, "the fields are independent"
     # By hand: another stream of numbers or another kernel would change every trained net.
     values = np.random.RandomState(0).normal(0, 1, (64, 64))
     signs = np.random.RandomState(1).randint(0, 2, (61, 61)) * 2 - 1
-    white = (values[:61, :61] * signs)[10:23, 20:33]
-    rows = [np.exp(-(np.arange(-6, 7) ** 2) / (2 * deviation**2)) for deviation in (0.9, 1.6)]
-    sharp, wide = (row / row.sum() for row in rows)
-    band = sharp @ white @ sharp - wide @ white @ wide
-    size = np.sqrt((sharp @ sharp) ** 2 - 2 * (sharp @ wide) ** 2 + (wide @ wide) ** 2)
-    assert float(unit[0, 10, 20]) == pytest.approx(band / size, abs=1e-4)
+    for field, deviations in enumerate(((0.9, 1.6), (0.9, 1.6), (1.8, 3.0))):
+        down, across = np.arange(10, 23) + 1301 * field, np.arange(20, 33) + 1709 * field
+        white = values[down % 64][:, across % 64] * signs[down % 61][:, across % 61]
+        rows = [np.exp(-(np.arange(-6, 7) ** 2) / (2 * deviation**2)) for deviation in deviations]
+        sharp, wide = (row / row.sum() for row in rows)
+        band = sharp @ white @ sharp - wide @ white @ wide
+        size = np.sqrt((sharp @ sharp) ** 2 - 2 * (sharp @ wide) ** 2 + (wide @ wide) ** 2)
+        assert float(unit[field, 10, 20]) == pytest.approx(band / size, abs=1e-4)
+    nn.init.normal_(seeds.gain)
     x = torch.rand(2, 3, 9, 7)
     mixed = seeds(x, torch.tensor([[0.25, 0.75], [0.0, 2.0]])) - x
     for picture, (first, second) in enumerate(((0.25, 0.75), (0.0, 2.0))):
         gain = first * seeds.gain[0] + second * seeds.gain[1]
-        assert torch.allclose(mixed[picture], gain[:, None, None] * unit[0, :9, :7], atol=1e-4)
+        assert torch.allclose(mixed[picture], torch.einsum("fc,fhw->chw", gain, unit[:, :9, :7]), atol=1e-4)
 
 
 @torch.no_grad()
@@ -110,11 +121,28 @@ def test_noise_that_is_laid_elsewhere_is_a_cut_of_the_same_pattern() -> None:
 @torch.no_grad()
 def test_nothing_wide_is_in_the_seeds() -> None:
     seeds = Seeds(1, rows=1)
-    nn.init.ones_(seeds.gain)
-    noise = seeds(torch.zeros(1, 1, 256, 256), torch.ones(1, 1))
-    # Sides in cells; before the wide blur is taken away it is 0.2 and 0.1.
-    for side, most in ((16, 0.06), (32, 0.03)):
-        assert float(F.avg_pool2d(noise, side).std()) < most
+    # Sides in cells; before the wide blur is taken away it is 0.2 and 0.1 in the first fields, twice that in the last.
+    for field, most in enumerate((0.06, 0.06, 0.2)):
+        seeds.gain.zero_()
+        seeds.gain[0, field] = 1
+        noise = seeds(torch.zeros(1, 1, 256, 256), torch.ones(1, 1))
+        for side in (16, 32):
+            assert float(F.avg_pool2d(noise, side).std()) < most * 16 / side
+
+
+@torch.no_grad()
+def test_each_picture_of_a_batch_may_have_a_style_of_its_own() -> None:
+    torch.manual_seed(0)
+    net = TransformerNet(replace(NETS["nano"], styles=3))
+    for rows in style_rows(net):
+        rows.add_(0.3 * torch.randn_like(rows))
+    photos = torch.rand(2, 3, 48, 56)
+    chosen = torch.tensor([[0.0, 0.0, 2.0], [1.0, 3.0, 0.0]])
+    both = net(photos, chosen, 0.7)
+    for picture, weights in enumerate(chosen):
+        alone = net(photos[picture, None], weights, 0.7)
+        assert torch.allclose(both[picture], alone[0], atol=1e-5)
+    assert not torch.allclose(both, net(photos, chosen[0], 0.7), atol=0.01)
 
 
 def test_strokes_can_grow_in_a_flat_photo():

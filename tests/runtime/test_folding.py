@@ -179,7 +179,7 @@ def test_the_folded_graph_stays_in_the_fast_layout(name: str, how: str, photo: P
     assert kinds["ReorderInput"] + kinds["ReorderOutput"] <= 2
     net = TransformerNet(NETS[name])
     convolutions = sum(isinstance(part, (torch.nn.Conv2d, Smooth, StyleBank)) for part in net.modules())
-    assert kinds["Conv"] == convolutions + 3 * (net.blend is not None), (
-        "one takes the photo to the head's pixels, two add seeds"
+    assert kinds["Conv"] == convolutions + 4 * (net.blend is not None), (
+        "one takes the photo to the head's pixels, three add seeds"
     )
     assert not kinds["MatMul"] and not kinds["Split"] and not kinds["Clip"], "nothing is left of the rows"

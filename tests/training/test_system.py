@@ -112,14 +112,39 @@ def test_a_training_step_moves_the_noise_and_puts_it_back(make: Any, monkeypatch
 def test_every_style_has_its_share_and_a_quarter_of_the_steps_are_weaker(make: Any) -> None:
     trained = make(3)
     drawn = [trained.draw(step) for step in range(2000)]
-    shares = np.bincount([style for style, _ in drawn], minlength=3) / 2000
+    shares = np.bincount([style for (style,), _ in drawn], minlength=3) / 2000
     assert np.abs(shares - 1 / 3).max() < 0.04
     weaker = np.array([strength for _, strength in drawn if strength != 1.0])
     assert len(weaker) / 2000 == pytest.approx(0.25, abs=0.03)
     assert weaker.min() >= 0 and weaker.max() < 1
     assert np.histogram(weaker, 4, (0, 1))[0].min() > 80, "from 0 to 1 all strengths alike"
-    by_style = [np.mean([strength < 1 for style, strength in drawn if style == each]) for each in range(3)]
+    by_style = [np.mean([strength < 1 for (style,), strength in drawn if style == each]) for each in range(3)]
     assert np.ptp(by_style) < 0.1, "whichever the style"
+
+
+def test_a_batch_holds_the_styles_as_evenly_as_it_can(make: Any) -> None:
+    trained = make(3)
+    for step in range(50):
+        (one,), strength = trained.draw(step)
+        styles, same = trained.draw(step, count=7)
+        assert styles[0] == one and same == strength
+        assert np.ptp(np.bincount(styles, minlength=3)) == 1
+
+
+def test_each_picture_of_a_batch_is_judged_by_its_own_painting(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(system, "precision_of", lambda name, device: torch.float32)
+    trained, photos = make(2), torch.rand(3, 3, 64, 64)
+    for rows in style_rows(trained.net):
+        rows.data[0] += 0.3
+    styles = [1, 0, 1]
+    for strength in (1.0, 0.4):
+        with torch.no_grad():
+            together, stylized = trained.judge(photos, styles, strength)
+            apart = [trained.judge(photos[k, None], style, strength) for k, style in enumerate(styles)]
+        assert torch.allclose(stylized, torch.cat([picture for _, picture in apart]), atol=1e-5)
+        each = [terms.scalars() for terms, _ in apart]
+        for name, value in together.scalars().items():
+            assert value == pytest.approx(np.mean([found[name] for found in each]), rel=1e-3, abs=1e-7), name
 
 
 def test_a_net_without_a_strength_always_trains_the_full_one(make: Any) -> None:
