@@ -24,18 +24,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor, nn
+from torch import nn
 
 from faststyle import ModelCard, Stylizer
 from faststyle.config import NETS, NetConfig, OptimConfig, TrainConfig
 from faststyle.export import build_onnx
-from faststyle.images import read_image, resize_rgb, scale_short_side
+from faststyle.images import resize_rgb
 from faststyle.nets.layers import Chain, ConvNorm, DeepBlock, FrozenNorm, ResidualBlock, Upsample
 from faststyle.nets.lossnet import LossNetwork
 from faststyle.nets.transformer import TransformerNet
 from faststyle.nets.weights import load_weights
 from faststyle.training.clock import Clock
 from faststyle.training.data import PhotoDataModule
+from faststyle.training.start import style_image
 from faststyle.training.system import StyleTransferSystem
 
 Build = Callable[[], TransformerNet]
@@ -185,7 +186,7 @@ def learn(build: Build, painting: str, options: argparse.Namespace, seed: int, s
     torch.manual_seed(seed)
     net = build()
     judge = LossNetwork(config.loss.layers, load_weights("vgg16"))
-    system = StyleTransferSystem(config, net, judge, [_style_image(painting, config.loss.style_size)], Clock(optim))
+    system = StyleTransferSystem(config, net, judge, [style_image(painting, config.loss)], Clock(optim))
     photos = PhotoDataModule(config, system.clock)
     optimizer = torch.optim.Adam(net.parameters(), lr=optim.learning_rate)
     start = time.perf_counter()
@@ -194,7 +195,9 @@ def learn(build: Build, painting: str, options: argparse.Namespace, seed: int, s
             break
         for group in optimizer.param_groups:
             group["lr"] = optim.learning_rate * optim.rate_at(step, step / options.steps)
+        net.lay_noise(*system.noise_origin(step))
         terms, _ = system.judge(batch.float() / 255)
+        net.lay_noise()
         optimizer.zero_grad()
         terms.total.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(net.parameters(), optim.gradient_clip)
@@ -217,10 +220,6 @@ def learn(build: Build, painting: str, options: argparse.Namespace, seed: int, s
         "total": losses["content"] + config.loss.style_weight * losses["style"],
         **{k: v for k, v in losses.items() if k != "total"},
     }
-
-
-def _style_image(path: str, size: int) -> Tensor:
-    return torch.from_numpy(scale_short_side(read_image(path).rgb, size)).permute(2, 0, 1)[None].float() / 255
 
 
 def time_all(names: list[str], size: int, rounds: int) -> dict[str, dict[str, float]]:

@@ -203,7 +203,8 @@ class Graph:
             weights = self.op("Mul", [share, strength])
         if config.rows > config.styles:
             weights = self.op("Concat", [weights, self.op("Sub", [self.floats(1.0, (1,)), strength])], axis=0)
-        parts = [rows for rows in style_rows(net) if not _is_identity(rows)]
+        unused = {id(module.gain) for module in net.modules() if isinstance(module, Seeds) and not module.gain.any()}
+        parts = [rows for rows in style_rows(net) if not _is_identity(rows) and id(rows) not in unused]
         columns = []
         for rows in parts:
             values = rows.detach().cpu().numpy().reshape(len(rows), -1)

@@ -24,6 +24,8 @@ from faststyle.errors import ConfigError
     [
         (lambda: LossConfig(strength=1.5), "--strength"),
         (lambda: LossConfig(style_size=8), "--style-size"),
+        (lambda: LossConfig(style_median=0), "--style-median"),
+        (lambda: LossConfig(style_median=4), "--style-median"),
         (lambda: LossConfig(lattice_weight=-1), "--lattice-weight"),
         (lambda: LossConfig(tv_weight=-1), "--tv-weight"),
         (lambda: LossConfig(style_layers=()), "--style-layers"),

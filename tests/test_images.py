@@ -25,6 +25,7 @@ from faststyle.images import (
     read_image,
     save_image,
     scale_short_side,
+    without_grain,
 )
 
 Pixels = NDArray[np.uint8]
@@ -343,6 +344,19 @@ def test_fit_pixels(size: tuple[int, int], expected: tuple[int, int]) -> None:
     """Width and height before and after, for at most 10000 pixels."""
     fitted = fit_pixels(np.zeros((size[1], size[0], 3), np.uint8), 10_000)
     assert fitted.shape[1::-1] == expected
+
+
+def test_without_grain() -> None:
+    stroke = np.zeros((20, 30, 3), np.uint8)
+    stroke[4:9, 6:24] = (200, 120, 40)
+    grain = stroke.copy()
+    grain[::4, ::4] = 255
+    grain[2::4, 2::4] = 0
+    found = without_grain(grain, 3)
+    inside = np.ones((20, 30), bool)
+    inside[[4, 8], :] = inside[:, [6, 23]] = False  # a corner is not its own median
+    assert np.array_equal(found[inside], stroke[inside]), "grain is gone, the stroke's edges stand"
+    assert np.array_equal(without_grain(grain, 1), grain)
 
 
 def test_scale_short_side() -> None:

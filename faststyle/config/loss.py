@@ -19,6 +19,8 @@ class PerceptualConfig:
     """How much style, from 0 (hardly any) to 1 (hardly any photo left)."""
     style_size: int = 256
     """Short side in pixels to which the style image is scaled: smaller means finer strokes and smaller motifs."""
+    style_median: int = 1
+    """Side in pixels of the median filter that takes the scaled style image's grain away, odd; 1 leaves it."""
     content_layer: str = "relu3_3"
     """Layer of the loss network whose features hold the photo's content."""
     style_layers: tuple[str, ...] = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
@@ -31,6 +33,10 @@ class PerceptualConfig:
     def __post_init__(self) -> None:
         require(0.0 <= self.strength <= 1.0, f"--strength must lie between 0 and 1, not {self.strength}")
         require(self.style_size >= 32, f"--style-size must be at least 32 pixels, not {self.style_size}")
+        odd = self.style_median % 2 == 1 and self.style_median >= 1
+        require(
+            odd, f"--style-median must be an odd number of pixels such as 3, or 1 for none, not {self.style_median}"
+        )
         require(bool(self.style_layers), "--style-layers needs at least one layer, such as relu4_3")
         require(0 <= self.tv_weight < math.inf, f"--tv-weight must be 0 or more, not {self.tv_weight}")
 
@@ -53,6 +59,8 @@ class LossConfig(PerceptualConfig):
     """How much style, from 0 (hardly any) to 1 (hardly any photo left)."""
     style_size: int = 384
     """Short side in pixels to which the style image is scaled: smaller means finer strokes and smaller motifs."""
+    style_median: int = 3
+    """Side in pixels of the median filter that takes the scaled style image's grain away, odd; 1 leaves it."""
     layer_weights: tuple[float, ...] = ()
     """Weight of each of the style layers; by default all alike."""
     evenness_weight: float = 0.2

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from faststyle.config import PerceptualConfig
 from faststyle.errors import ConfigError, ModelError, WeightsError
-from faststyle.images import scale_short_side
+from faststyle.images import scale_short_side, without_grain
 from faststyle.losses import LossTerms, PerceptualLoss, gram_matrix
 from faststyle.modelcard import ModelCard
 from faststyle.nets.lossnet import LossNetwork
@@ -42,7 +42,8 @@ class Ruler:
     """Judges pictures by content loss + style_weight x style loss, float32, toward one painting.
 
     Nothing else counts: neither lattice nor total variation, which say how a network was trained and not what a picture
-    is like. `painting` is uint8 H x W x 3; its short side is scaled to `style_size` whatever the size of the pictures.
+    is like. `painting` is uint8 H x W x 3; its short side is scaled to `style_size`, whatever the size of the pictures,
+    and its grain taken away by `style_median`.
     `network` must have been opened with the layers of `loss`. Raises WeightsError where the network's features are not
     finite.
     """
@@ -55,7 +56,7 @@ class Ruler:
     def __init__(self, painting: NDArray[np.uint8], loss: PerceptualConfig, network: LossNetwork) -> None:
         self._network, self._content_layer = network, loss.content_layer
         self.device = network.mean.device
-        style = scale_short_side(painting, loss.style_size)
+        style = without_grain(scale_short_side(painting, loss.style_size), loss.style_median)
         with torch.no_grad():
             features = network(to_tensor(style, self.device), loss.style_layers)
             grams = {layer: gram_matrix(features[layer]) for layer in loss.style_layers}

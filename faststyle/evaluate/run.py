@@ -99,6 +99,7 @@ class Evaluation:
                 "style_layers": list(loss.style_layers),
                 "style_weight": loss.style_weight,
                 "style_size": loss.style_size,
+                "style_median": loss.style_median,
             },
             "sizes": [
                 {"size": size, **{name: _digits(value) for name, value in losses.items()}}

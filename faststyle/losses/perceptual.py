@@ -71,12 +71,12 @@ class PerceptualLoss:
     light_weight x light + lattice_weight x lattice + tv_weight x total variation.
 
     The style term is the mean of the layers' Gram losses, the means term that of their mean losses; in the total layers
-    count by their `layer_weights`, alike where there are none. `style_grams` holds the style image's Gram matrices,
-    1 x C x C each, `style_means` its channels' means in the same layers, 1 x C each, `style_textures` its texture
-    energies in some of them (`texture_target`), 1 x any number each, `style_colors` its colours' moments,
-    1 x K x 3 x 4; a term without its target is 0, light without the photo. `masks`, R x 1 x H x W in [0, 1], gives each
-    region of one image a style of its own: the matrices are then R x C x C, and a region counts by its share of the
-    picture.
+    count by their `layer_weights`, alike where there are none. `style_grams` holds the style image's Gram matrices, 1 x
+    C x C each, `style_means` its channels' means in the same layers, 1 x C each, `style_textures` its texture energies
+    in some of them (`texture_target`), 1 x any number each, `style_colors` its colours' moments, 1 x K x 3 x 4, or N of
+    each for a batch of pictures with a style each; a term without its target is 0, light without the photo. `masks`, R
+    x 1 x H x W in [0, 1], gives each region of one image a style of its own: the matrices are then R x C x C, and a
+    region counts by its share of the picture.
     """
 
     style_grams: Mapping[str, Tensor]

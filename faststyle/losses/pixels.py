@@ -118,18 +118,18 @@ def lattice_loss(image: Tensor, period: int = 8, window: int = 8) -> Tensor:
     """Variance over the period x period pixel phases of each phase's local mean; a scalar, 0 without a lattice.
 
     A network that works at an eighth of the resolution can match fine texture for nothing by painting the same weave
-    into every 8 x 8 cell. A painting has no such lattice: the means of its pixel phases agree. Height and width are
-    cut to multiples of the period, and are at least the period; windows are
-    smaller where the image has fewer cells.
+    into every 8 x 8 cell. A painting has no such lattice: the means of its pixel phases agree. Means are local, over
+    windows of `window` x `window` cells that overlap by half, smaller where the image has fewer cells. Height and width
+    are cut to multiples of the period, and are at least the period.
     """
     n, c, h, w = image.shape
     window = min(window, h // period, w // period)
     cells = image[:, :, : h // period * period, : w // period * period]
     phases = F.pixel_unshuffle(cells, period).reshape(n * c, period * period, h // period, w // period)
-    return F.avg_pool2d(phases, window, max(1, window // 2)).var(1, correction=0).mean()
+    return F.avg_pool2d(phases, window, (window + 1) // 2).var(1, correction=0).mean()
 
 
-def seam_loss(image: Tensor, period: int = 8, window: int = 16) -> Tensor:
+def seam_loss(image: Tensor, period: int = 8, window: int = 15) -> Tensor:
     """`lattice_loss` of the size of an image's edges, summed over directions; a scalar, 0 without seams or screens.
 
     Cells whose borders show, and strokes made of dots that stand in the same pixels of every cell, have none of a

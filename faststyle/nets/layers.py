@@ -31,7 +31,7 @@ BANDS = ((0.9, 1.6), (0.9, 1.6), (1.8, 3.0))
 """Deviations of the Gaussians between which each field of seeds lies, in cells of 8 pixels: strongest at waves of 44
 and of 87 pixels."""
 FIELD_STEP = (1301, 1709)
-"""Rows and columns of the pattern between the fields of seeds: farther apart than a picture has cells."""
+"""Rows and columns of the pattern between the fields of seeds: more cells than a picture of 10,000 pixels has."""
 
 
 def reflect_pad(x: Tensor, padding: int, multiple: int) -> Tensor:

@@ -75,8 +75,8 @@ class TransformerNet(nn.Module):
         self, image: Tensor, style_weights: Tensor | Sequence[float] | None = None, strength: float = 1.0
     ) -> Tensor:
         """`style_weights` has one number for each style, which are scaled to a sum of 1, or a row of them for each
-        picture; by default the first style. `strength` in [0, 1] must be 1 where the net has no row for the photo;
-        ValueError otherwise."""
+        picture; by default the first style. `strength` in [0, 1] must be 1 where the net has no row for the photo.
+        ValueError for another strength then, and for another count of weights."""
         height, width = image.shape[2:]
         padded = reflect_pad(image, self.config.padding, self.config.stride)
         stylized = self.paint(padded, self.mixture(style_weights, strength))
@@ -91,7 +91,10 @@ class TransformerNet(nn.Module):
         if style_weights is None:
             style_weights = [1.0] + [0.0] * (self.config.styles - 1)
         weights = torch.as_tensor(style_weights, dtype=head.dtype, device=head.device)
-        weights = weights.reshape(-1, self.config.styles)
+        if weights.ndim == 1:
+            weights = weights[None]
+        if weights.shape[1] != self.config.styles:
+            raise ValueError(f"{weights.shape[1]} style weights for a net of {self.config.styles} styles")
         weights = strength * weights / weights.sum(1, keepdim=True)
         if self.config.rows > self.config.styles:
             weights = torch.cat([weights, 1 - weights.sum(1, keepdim=True)], 1)

@@ -18,9 +18,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from faststyle.colors import LUMA, keep_chrominance, luminance, match_colors, match_luminance
-from faststyle.config import GatysConfig
+from faststyle.config import GatysConfig, PerceptualConfig
 from faststyle.errors import ConfigError, ImageError
-from faststyle.images import resize_rgb, with_pixels
+from faststyle.images import resize_rgb, with_pixels, without_grain
 from faststyle.losses import LossTerms, PerceptualLoss, gram_matrix
 from faststyle.nets.devices import choose_device, precision_of, reduced
 from faststyle.nets.lossnet import LAYERS, LossNetwork, check_layers, distinct_layers
@@ -212,7 +212,7 @@ def _objective(task: _Task, photo: Tensor, masks: Tensor | None) -> Objective:
     short = max(LEAST, loss.style_size * photo.shape[3] / task.sizes[-1][0])
     with torch.no_grad():
         content = network(photo, (loss.content_layer,))[loss.content_layer]
-        found = [_grams(network, loss.style_layers, painting, short, task.device) for painting in task.paintings]
+        found = [_grams(network, loss, painting, short, task.device) for painting in task.paintings]
     grams = {layer: torch.cat([one[layer] for one in found]) for layer in loss.style_layers}
     if masks is None:  # one style for the whole picture: what several have in common, by their shares
         shares = torch.tensor(task.shares, device=task.device).view(-1, 1, 1)
@@ -236,14 +236,15 @@ def _channels(task: _Task, image: Tensor) -> Tensor:
 
 
 def _grams(
-    network: LossNetwork, layers: Sequence[str], painting: NDArray[np.uint8], short: float, device: torch.device
+    network: LossNetwork, loss: PerceptualConfig, painting: NDArray[np.uint8], short: float, device: torch.device
 ) -> dict[str, Tensor]:
     """Gram matrices of a style image, its short side scaled to `short` pixels; less for a very long one."""
     height, width = painting.shape[:2]
     scale = min(short / min(height, width), short * (LONGEST / (height * width)) ** 0.5)
     size = [max(LEAST, round(side * scale)) for side in (width, height)]
-    features = network(to_tensor(resize_rgb(painting, *size), device), layers)
-    return {layer: gram_matrix(features[layer]) for layer in layers}
+    style = without_grain(resize_rgb(painting, *size), loss.style_median)
+    features = network(to_tensor(style, device), loss.style_layers)
+    return {layer: gram_matrix(features[layer]) for layer in loss.style_layers}
 
 
 def _start(

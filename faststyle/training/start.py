@@ -10,16 +10,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
-from PIL import Image, ImageFilter
 from torch import Tensor
 
 from faststyle.checkpoints import find_weights, list_weights
-from faststyle.config import NETS, NetConfig, TrainConfig
+from faststyle.config import NETS, LossConfig, NetConfig, TrainConfig
 from faststyle.errors import ConfigError, ModelError, TrainingError
 from faststyle.files import file_digest
-from faststyle.images import read_image, scale_short_side
+from faststyle.images import read_image, scale_short_side, without_grain
 from faststyle.modelcard import ModelCard
 from faststyle.nets.files import load_net
 from faststyle.nets.freezing import freeze
@@ -128,14 +126,14 @@ def find_checkpoint(config: TrainConfig, path: Path) -> Path | None:
     return path
 
 
-def style_image(path: str, size: int) -> Tensor:
-    """A painting as 1 x 3 x H x W in [0, 1], its short side scaled to `size`, without its grain.
+def style_image(path: str, loss: LossConfig) -> Tensor:
+    """A painting as 1 x 3 x H x W in [0, 1], its short side scaled to the style size, without its grain.
 
     Canvas, paper, print and JPEG leave a painting more contrast from pixel to pixel than a stroke has, at random, which
-    a network cannot paint: it makes up for it by a screen of dots. A median of 3 x 3 pixels leaves strokes their edges.
+    a network cannot paint: it makes up for it by a screen of dots.
     """
-    image = Image.fromarray(scale_short_side(read_image(path).rgb, size)).filter(ImageFilter.MedianFilter(3))
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255
+    image = without_grain(scale_short_side(read_image(path).rgb, loss.style_size), loss.style_median)
+    return torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
 
 
 def first_net(

@@ -44,7 +44,7 @@ WEAKEST = 0.1
 FLAT = 0.02
 """An output whose standard deviation is below this, or whose pixels are all but black and white, has collapsed."""
 PATIENCE = 25
-"""Pictures of a style in a row whose output may look collapsed; young networks pass through grey."""
+"""Steps of a style in a row all of whose outputs may look collapsed; young networks pass through grey."""
 
 
 class StyleTransferSystem(pl.LightningModule):
@@ -253,8 +253,9 @@ class StyleTransferSystem(pl.LightningModule):
             return
         extreme = ((stylized < 0.01) | (stylized > 0.99)).float().mean((1, 2, 3))
         collapsed = ((stylized.std((1, 2, 3)) < FLAT) | (extreme > 0.95)).tolist()
-        for style, each in zip(styles, collapsed, strict=True):
-            self._suspect[style] = self._suspect[style] + 1 if each else 0
+        for style in set(styles):
+            all_of_it = all(each for other, each in zip(styles, collapsed, strict=True) if other == style)
+            self._suspect[style] = self._suspect[style] + 1 if all_of_it else 0
         if max(self._suspect) >= PATIENCE:
             self._stop("the output has gone flat or saturated")
 

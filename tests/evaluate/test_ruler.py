@@ -64,6 +64,7 @@ def test_the_digest_tells_what_the_losses_depend_on(shallow, network, painting, 
     others = [
         Ruler(painting[::-1].copy(), shallow, network),
         Ruler(painting, replace(shallow, style_size=41), network),
+        Ruler(painting, replace(shallow, style_median=3), network),
         Ruler(painting, replace(shallow, strength=0.3), network),
         Ruler(painting, replace(shallow, style_layers=("relu1_2", "relu1_1")), network),
         Ruler(painting, replace(shallow, content_layer="relu1_1"), network),
@@ -82,7 +83,7 @@ def test_weights_that_are_no_numbers_are_refused(shallow, painting):
 def test_settings_come_from_the_card():
     loss = LossConfig(strength=0.7, style_size=200, style_layers=("relu2_2",), content_layer="relu2_2")
     written = ModelCard.from_metadata(ModelCard(name="wave", loss=asdict(loss)).to_metadata())
-    assert loss_settings(written) == PerceptualConfig(0.7, 200, "relu2_2", ("relu2_2",))
+    assert loss_settings(written) == PerceptualConfig(0.7, 200, 3, "relu2_2", ("relu2_2",))
     assert loss_settings(ModelCard(name="wave")) == loss_settings(None) == PerceptualConfig()
 
 

@@ -234,6 +234,16 @@ def test_seam_loss_sees_screens_whose_colours_agree(cell):
     assert seam_loss(image) > 5 * seam_loss(0.5 + free.expand(1, 3, 128, 128))
 
 
+@pytest.mark.parametrize("corner", [(slice(None, 64), slice(None, 64)), (slice(192, None), slice(192, None))])
+def test_seam_loss_looks_at_the_whole_of_a_crop(corner):
+    dots = torch.zeros(256, 256)
+    dots[::4, ::4] = 1
+    image = torch.full((1, 3, 256, 256), 0.5)
+    image[..., corner[0], corner[1]] += 0.2 * dots[corner]
+    everywhere = seam_loss(0.5 + 0.2 * dots.expand(1, 3, 256, 256))
+    assert seam_loss(image) > everywhere / 300, "a quarter of one window in nine, squared"
+
+
 def test_chequer_loss_sees_chequerboards_and_nothing_else():
     generator = torch.Generator().manual_seed(0)
     chequers = (torch.arange(64)[:, None] + torch.arange(64)) % 2 * 2.0 - 1

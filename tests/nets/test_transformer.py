@@ -143,6 +143,9 @@ def test_each_picture_of_a_batch_may_have_a_style_of_its_own() -> None:
         alone = net(photos[picture, None], weights, 0.7)
         assert torch.allclose(both[picture], alone[0], atol=1e-5)
     assert not torch.allclose(both, net(photos, chosen[0], 0.7), atol=0.01)
+    for wrong in ([1.0, 0.0], [1.0] * 6):
+        with pytest.raises(ValueError, match="style weights for a net of 3 styles"):
+            net(photos, wrong)
 
 
 def test_strokes_can_grow_in_a_flat_photo():

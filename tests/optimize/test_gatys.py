@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from faststyle.colors import LUMA
 from faststyle.config import GatysConfig, PerceptualConfig
@@ -48,6 +49,17 @@ def paint(photo: Any, styles: Any, network: LossNetwork, *, init: Any = "content
     """The losses of every step, and the last picture."""
     steps = list(gatys(photo, styles, settings(**changes), init=init, masks=masks, network=network))
     return [step.losses for step in steps], steps[-1].image()
+
+
+def test_the_paintings_grain_is_taken_away_where_that_is_asked(photo, network):
+    painting = smooth(48, 60, 2)
+    painting[::5, ::5] = 255
+    clean = np.array(Image.fromarray(painting).filter(ImageFilter.MedianFilter(3)))
+    grainy, asked, before = (
+        paint(photo, [style], network, loss=replace(LOSS, style_median=side))[0]
+        for style, side in ((painting, 1), (painting, 3), (clean, 1))
+    )
+    assert asked == before != grainy
 
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])

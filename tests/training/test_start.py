@@ -6,10 +6,12 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from faststyle.config import NETS, OptimConfig, TrainConfig
+from faststyle.config import NETS, LossConfig, OptimConfig, TrainConfig
 from faststyle.errors import ModelError, TrainingError
 from faststyle.files import file_digest
 from faststyle.modelcard import ModelCard, Style
@@ -95,7 +97,7 @@ def begin(
     config: TrainConfig, judge: LossNetwork, checkpoint: Path | None = None
 ) -> tuple[TransformerNet, ModelCard | None]:
     photos = PhotoDataModule(config, Clock(config.optim))
-    images = [style_image(path, config.loss.style_size) for path in config.style]
+    images = [style_image(path, config.loss) for path in config.style]
     return first_net(config, photos, judge, images, checkpoint)
 
 
@@ -128,6 +130,20 @@ def test_a_painting_that_the_net_knows_gets_its_own_row(
         assert same(found, with_rows(net, [place]))
 
 
+def test_a_painting_is_learned_without_its_grain(tmp_path: Path) -> None:
+    painting = np.full((80, 96, 3), 90, np.uint8)
+    painting[:, 40:] = (200, 40, 120)
+    grain = painting.copy()
+    grain[1::5, 1::5] = 255
+    Image.fromarray(grain).save(tmp_path / "grain.png")
+    found, grainy = (
+        style_image(str(tmp_path / "grain.png"), LossConfig(style_size=80, style_median=side)) for side in (3, 1)
+    )
+    assert torch.equal(found[0].mul(255).round().permute(1, 2, 0), torch.from_numpy(painting).float())
+    assert torch.equal(grainy[0].mul(255).round().permute(1, 2, 0), torch.from_numpy(grain).float())
+    assert LossConfig().style_median == 3, "by default"
+
+
 def test_another_painting_gets_the_row_with_the_least_loss(
     settings: Settings, judge: LossNetwork, three: tuple[TransformerNet, ModelCard], tmp_path: Path
 ) -> None:
@@ -139,7 +155,7 @@ def test_another_painting_gets_the_row_with_the_least_loss(
     batch = torch.stack([photos[index] for index in range(min(3, len(photos)))]).float() / 255
     expected = []
     for path in paths:
-        image = style_image(path, config.loss.style_size)
+        image = style_image(path, config.loss)
         totals = []
         for row in range(3):
             system = StyleTransferSystem(config, with_rows(net, [row]), judge, [image], Clock(config.optim))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from faststyle.config import NETS, NetConfig, TrainerConfig
+from faststyle.errors import TrainingError
 from faststyle.losses import color_loss, color_moments, light_loss, texture_energies
 from faststyle.nets.layers import FixedNoise
 from faststyle.nets.lossnet import LossNetwork
@@ -145,6 +146,39 @@ def test_each_picture_of_a_batch_is_judged_by_its_own_painting(make: Any, monkey
         each = [terms.scalars() for terms, _ in apart]
         for name, value in together.scalars().items():
             assert value == pytest.approx(np.mean([found[name] for found in each]), rel=1e-3, abs=1e-7), name
+
+
+def test_two_paintings_added_are_judged_as_the_last_styles(make: Any) -> None:
+    trained, photos = make(2), torch.rand(2, 3, 64, 64)
+    net = TransformerNet(replace(NETS["nano"], styles=3))
+    for rows in style_rows(net):
+        rows.data += 0.3 * torch.randn_like(rows)
+    paintings = [torch.rand(1, 3, 64, 64), torch.rand(1, 3, 64, 64) ** 3]
+    added = StyleTransferSystem(trained.config, net, trained.loss_network, paintings, Clock(trained.config.optim))
+    with torch.no_grad():
+        terms, stylized = added.judge(photos, [1, 0])
+        alone = [added.judge(photos[k, None], style)[0].scalars() for k, style in enumerate((1, 0))]
+        assert torch.allclose(stylized, net(photos, torch.tensor([[0.0, 0, 1], [0, 1, 0]])), atol=1e-6)
+    assert terms.scalars()["style"] == pytest.approx(np.mean([each["style"] for each in alone]), rel=0.01)
+
+
+def test_a_style_has_collapsed_after_as_many_steps_whatever_the_batch(make: Any) -> None:
+    trained = make(2)
+    trained.trainer = SimpleNamespace(global_step=0, global_rank=0, world_size=1)
+    good, flat = torch.rand(1, 3, 16, 16), torch.full((1, 3, 16, 16), 0.5)
+    with torch.no_grad():
+        terms, _ = trained.judge(torch.rand(1, 3, 64, 64))
+    pictures, styles = torch.cat([flat] * 3 + [good, flat, good]), [0, 0, 0, 1, 1, 1]
+    for _ in range(system.PATIENCE - 1):
+        trained._guard(terms, pictures, styles, 1.0)
+    trained._guard(terms, pictures, styles, 0.5)  # a weaker step says nothing
+    trained._guard(terms, torch.cat([flat] * 2 + [good]), [1, 1, 1], 1.0)
+    with pytest.raises(TrainingError, match="flat or saturated"):
+        trained._guard(terms, pictures, styles, 1.0)
+    again = make(2)
+    again.trainer = trained.trainer
+    for step in range(2 * system.PATIENCE):  # one picture that is not flat starts the count anew
+        again._guard(terms, good if step % system.PATIENCE == 20 else flat, [0], 1.0)
 
 
 def test_a_net_without_a_strength_always_trains_the_full_one(make: Any) -> None:
