@@ -1,13 +1,14 @@
 """Measure repainted photos: losses against painting and photo, and the faults that losses do not see.
 
     python benchmarks/pictures.py MODEL PAINTING PHOTO... [--style NAME] [--strength S...] [--against PICTURE]
-                                                          [--fit WIDTHxHEIGHT]
+                                                          [--fit WIDTHxHEIGHT] [--style-size 256] [--style-median 1]
 
-For each photo, as the model repaints it: content, style and relu4_3 style loss (faststyle/losses, the painting's
-short side at 256), the largest difference in levels between the means of the 8 x 8 pixel phases (a lattice), and
-between the outer 8 rows and the next 24 (border bands; in brackets the photo's own). --against measures somebody else's
-repainting of the first photo by the same rule; --fit scales the photos, to stand beside a published picture. --style
-chooses or mixes the model's styles, as `faststyle stylize` does; several strengths give a row each.
+For each photo, as the model repaints it: content, style and relu4_3 style loss (faststyle/losses, the painting's short
+side at --style-size, its grain taken away by --style-median), the largest difference in levels between the means of the
+8 x 8 pixel phases (a lattice), and between the outer 8 rows and the next 24 (border bands; in brackets the photo's
+own). --against measures somebody else's repainting of the first photo by the same rule; --fit scales the photos, to
+stand beside a published picture. --style chooses or mixes the model's styles, as `faststyle stylize` does; several
+strengths give a row each.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from faststyle.images import read_image, resize_rgb
+from faststyle.images import read_image, resize_rgb, scale_short_side, without_grain
 from faststyle.losses import content_loss, gram_matrix, style_loss
 from faststyle.nets.lossnet import LossNetwork
 from faststyle.nets.weights import load_weights
@@ -59,12 +60,14 @@ def main() -> None:
     parser.add_argument("--strength", type=float, nargs="+", default=[None], metavar="S")
     parser.add_argument("--against", metavar="PICTURE")
     parser.add_argument("--fit", metavar="WIDTHxHEIGHT")
+    parser.add_argument("--style-size", type=int, default=256)
+    parser.add_argument("--style-median", type=int, default=1)
     options = parser.parse_args()
 
     network = LossNetwork(STYLE_LAYERS, load_weights("vgg16"))
-    painting = read_image(options.painting).rgb
-    scale = 256 / min(painting.shape[:2])
-    painting = resize_rgb(painting, round(painting.shape[1] * scale), round(painting.shape[0] * scale))
+    painting = without_grain(
+        scale_short_side(read_image(options.painting).rgb, options.style_size), options.style_median
+    )
     with torch.no_grad():
         targets = {layer: gram_matrix(features) for layer, features in network(tensor(painting)).items()}
 
