@@ -1,4 +1,4 @@
-"""What a stylized image is judged by: one perceptual loss for training and for Gatys optimisation."""
+"""What a stylized image is judged by: what training and Gatys optimisation share, and what only training has."""
 
 from __future__ import annotations
 

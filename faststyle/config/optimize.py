@@ -18,7 +18,7 @@ class GatysConfig:
     style."""
 
     size: int | None = None
-    """Longer side of the picture in pixels; larger photos are scaled down to it, smaller ones up."""
+    """Longer side of the picture in pixels, to which the photo is scaled; by default its own, at most 512."""
     steps: int = 150
     """Optimiser steps at the full size, one evaluation of the loss network each; coarser scales take up to 100."""
     scales: int | None = None

@@ -132,10 +132,11 @@ class TrainConfig:
     """Shape of the network: nano, fast, quality, johnson; by default that of --init, or fast. It decides the speed of
     the model, hardly that of training."""
     init: str | None = None
-    """Weights to start from: a .safetensors file, or the name of a style in checkpoints. By default the base of the
-    chosen --net, where there is one."""
+    """Weights to start from: a .safetensors file, or the name of a model in checkpoints. By default gallery for
+    --net fast, starry for quality; nano and johnson start from random weights."""
     from_scratch: bool = False
-    """Start from random weights: an hour instead of minutes."""
+    """Start from random weights, for 4000 steps unless --max-steps or --max-time says otherwise; the shipped styles
+    took far more."""
     add: bool = False
     """Keep the styles of --init as they are, to the bit, and add the painting to them: only its own rows of scales,
     shifts, seeds and banks are learned."""

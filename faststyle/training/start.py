@@ -58,7 +58,7 @@ def complete(config: TrainConfig) -> TrainConfig:
         if base in list_weights():
             config = replace(config, init=base)
         else:
-            _log.warning("there is no base for --net %s: training from scratch, which takes an hour or two", config.net)
+            _log.warning("there is no base for --net %s: training starts from random weights", config.net)
     if config.optim.max_steps is None and config.optim.max_time is None:
         steps, time = (STEPS_FROM_SCRATCH, None) if config.init is None else (STEPS, TIME)
         config = replace(config, optim=replace(config.optim, max_steps=steps, max_time=time))

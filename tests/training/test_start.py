@@ -44,8 +44,7 @@ def test_a_new_style_starts_from_the_base_of_its_net(
     monkeypatch.setattr(start, "list_weights", dict)
     assert complete(bare).init is None
     assert [record.getMessage() for record in caplog.records] == [
-        f"there is no base for --net {net}: training from scratch, which takes an hour or two"
-        for net in ("fast", "nano")
+        f"there is no base for --net {net}: training starts from random weights" for net in ("fast", "nano")
     ]
 
 
