@@ -121,11 +121,11 @@ def evaluate(
 ) -> Evaluation:
     """Repaint the photos of a folder, judge the pictures, and find how many steps of optimisation they are worth.
 
-    Of each photo the middle square is taken and scaled to each size, enlarged where the photo is smaller. The judge is
-    content and style loss with the style weight of the model's card; what else training counts is left out. `style` is the painting that
-    the model learned. The optimisation's losses are kept in the cache: the first model of a painting takes the better
-    part of an hour, the next one minutes, and an interrupted run goes on. Raises FaststyleError's children for bad
-    input.
+    Of each photo the middle square is taken and scaled to each size, enlarged where the photo is smaller. The judge
+    is content and style loss with the style weight of the model's card; what else training counts is left out.
+    `style` is the painting that the model learned. The optimisation's losses are kept in the cache: the first model
+    of a painting takes the better part of an hour, the next one minutes, and an interrupted run goes on. Raises
+    FaststyleError's children for bad input.
 
         evaluation = evaluate(Stylizer("starry.onnx"), "photos", "starry_night.jpg")
         print(evaluation.sizes[512]["style"], evaluation.quartiles("photo"))
