@@ -42,11 +42,14 @@ def _factor(net: TransformerNet) -> int:
     return next((part.upscale_factor for part in net.head if isinstance(part, nn.PixelShuffle)), 1)
 
 
-def _is_identity(rows: Tensor) -> bool:
-    """Whether these are the rows of a StyleBank that has learned nothing."""
-    if rows.ndim != 3 or rows.shape[1] != rows.shape[2]:
-        return False
-    return rows.equal(torch.eye(rows.shape[1], device=rows.device).expand_as(rows))
+def _does_nothing(module: nn.Module) -> bool:
+    """Whether these are seeds or a bank that have learned nothing: they need neither nodes nor rows."""
+    if isinstance(module, Seeds):
+        return not module.gain.any()
+    if isinstance(module, StyleBank):
+        filters = module.weight
+        return filters.equal(torch.eye(filters.shape[1], device=filters.device).expand_as(filters))
+    return False
 
 
 class Graph:
@@ -203,8 +206,8 @@ class Graph:
             weights = self.op("Mul", [share, strength])
         if config.rows > config.styles:
             weights = self.op("Concat", [weights, self.op("Sub", [self.floats(1.0, (1,)), strength])], axis=0)
-        unused = {id(module.gain) for module in net.modules() if isinstance(module, Seeds) and not module.gain.any()}
-        parts = [rows for rows in style_rows(net) if not _is_identity(rows) and id(rows) not in unused]
+        idle = {id(rows) for module in net.modules() if _does_nothing(module) for rows in module.parameters()}
+        parts = [rows for rows in style_rows(net) if id(rows) not in idle]
         columns = []
         for rows in parts:
             values = rows.detach().cpu().numpy().reshape(len(rows), -1)
@@ -293,7 +296,7 @@ class Graph:
         The sum is a convolution of both side by side: onnxruntime would leave its fast layout for a plain one, of which
         it cannot tell that both are of one size, and for every sum that follows.
         """
-        if not module.gain.any():
+        if _does_nothing(module):
             return x
         kernel = module.kernel.cpu().numpy()
         _, fields, channels = module.gain.shape
@@ -321,7 +324,7 @@ class Graph:
 
     def _bank(self, module: StyleBank, x: str) -> str:
         """A net that was trained without banks has identities there and needs no nodes."""
-        if _is_identity(module.weight):
+        if _does_nothing(module):
             return x
         channels = module.weight.shape[1]
         if id(module.weight) in self._rows:

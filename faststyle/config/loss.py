@@ -77,9 +77,9 @@ class LossConfig(PerceptualConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        weights = self.layer_weights or (1.0,) * len(self.style_layers)
+        weights = self.layer_weights
         require(
-            len(weights) == len(self.style_layers) and min(weights) >= 0 and sum(weights) > 0,
+            not weights or (len(weights) == len(self.style_layers) and min(weights) >= 0 and sum(weights) > 0),
             f"--layer-weights needs one number for each of {', '.join(self.style_layers)}, 0 or more, not all 0",
         )
         require(self.evenness_weight >= 0, f"--evenness-weight must be 0 or more, not {self.evenness_weight}")

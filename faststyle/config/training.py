@@ -136,7 +136,7 @@ class TrainConfig:
     --net fast, starry for quality; nano and johnson start from random weights."""
     from_scratch: bool = False
     """Start from random weights, for 4000 steps unless --max-steps or --max-time says otherwise; the shipped styles
-    took far more."""
+    took more."""
     add: bool = False
     """Keep the styles of --init as they are, to the bit, and add the painting to them: only its own rows of scales,
     shifts, seeds and banks are learned."""
