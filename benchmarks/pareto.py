@@ -36,6 +36,7 @@ from faststyle.nets.transformer import TransformerNet
 from faststyle.nets.weights import load_weights
 from faststyle.training.clock import Clock
 from faststyle.training.data import PhotoDataModule
+from faststyle.training.soap import Soap
 from faststyle.training.start import style_image
 from faststyle.training.system import StyleTransferSystem
 
@@ -188,7 +189,7 @@ def learn(build: Build, painting: str, options: argparse.Namespace, seed: int, s
     judge = LossNetwork(config.loss.layers, load_weights("vgg16"))
     system = StyleTransferSystem(config, net, judge, [style_image(painting, config.loss)], Clock(optim))
     photos = PhotoDataModule(config, system.clock)
-    optimizer = torch.optim.Adam(net.parameters(), lr=optim.learning_rate)
+    optimizer = Soap(net.parameters(), optim.learning_rate)
     start = time.perf_counter()
     for step, batch in enumerate(photos.train_dataloader()):
         if step == options.steps:

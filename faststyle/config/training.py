@@ -39,15 +39,15 @@ class CropStage:
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """Adam with a warm-up and a cosine, and how long it runs."""
+    """SOAP with a warm-up and a cosine, and how long it runs."""
 
     max_steps: int | None = None
-    """Optimiser steps to train for; by default 1200 from a base or other weights, or what four minutes and a quarter
+    """Optimiser steps to train for; by default 1500 from a base or other weights, or what four and a half minutes
     have room for, 4000 from scratch, and as many as --max-time has room for where that is given."""
     max_time: str | None = None
     """Stop after this long, as HH:MM:SS; the schedules then follow the clock if it runs out before --max-steps."""
     learning_rate: float = 3e-3
-    """Adam's learning rate after the warm-up."""
+    """SOAP's learning rate after the warm-up."""
     warmup_steps: int = 50
     """Steps over which the learning rate rises from 0."""
     final_rate: float = 0.02

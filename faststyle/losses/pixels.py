@@ -68,7 +68,17 @@ def _octave(image: Tensor, side: int, wider: int) -> Tensor:
     # An odd distance: squares that all lay on the network's own cells would have it paint those cells in one colour.
     stride, inset = max(1, side // 2 - 1), (wider - side) // 2
     within = image[:, :, inset : image.shape[2] - inset, inset : image.shape[3] - inset]
-    return F.avg_pool2d(within, side, stride) - F.avg_pool2d(image, wider, stride)
+    return _squares(within, side, stride) - _squares(image, wider, stride)
+
+
+def _squares(image: Tensor, side: int, stride: int) -> Tensor:
+    """Means of squares, `stride` pixels apart, from running sums: on the CPU in half the time of an average pooling."""
+    if side == 1:
+        return image
+    for _ in range(2):
+        sums = F.pad(image.cumsum(-1), (1, 0))
+        image = ((sums[..., side:] - sums[..., :-side]) / side)[..., ::stride].mT
+    return image
 
 
 def _moments(image: Tensor) -> Tensor:

@@ -53,7 +53,7 @@ def test_steps_and_name_are_filled_in(settings: Settings) -> None:
     assert complete(open_ended).optim.max_steps == start.STEPS_FROM_SCRATCH
     warm = complete(replace(open_ended, from_scratch=False, init="starry"))
     assert warm.optim.max_steps == start.STEPS < start.STEPS_FROM_SCRATCH
-    assert warm.optim.max_seconds == 255, "five minutes with all that goes before and after"
+    assert warm.optim.max_seconds == 270, "five minutes with all that goes before and after"
     assert complete(open_ended).optim.max_time is None
     assert complete(replace(open_ended, optim=OptimConfig(max_steps=7))).optim.max_steps == 7
     assert complete(open_ended).name == "stripes"

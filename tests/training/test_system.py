@@ -110,13 +110,13 @@ def test_a_training_step_moves_the_noise_and_puts_it_back(make: Any, monkeypatch
     assert [module.origin for module in noise] == [(0, 0), (0, 0)]
 
 
-def test_every_style_has_its_share_and_a_quarter_of_the_steps_are_weaker(make: Any) -> None:
+def test_every_style_has_its_share_and_a_tenth_of_the_steps_are_weaker(make: Any) -> None:
     trained = make(3)
-    drawn = [trained.draw(step) for step in range(2000)]
-    shares = np.bincount([style for (style,), _ in drawn], minlength=3) / 2000
+    drawn = [trained.draw(step) for step in range(4000)]
+    shares = np.bincount([style for (style,), _ in drawn], minlength=3) / 4000
     assert np.abs(shares - 1 / 3).max() < 0.04
     weaker = np.array([strength for _, strength in drawn if strength != 1.0])
-    assert len(weaker) / 2000 == pytest.approx(0.25, abs=0.03)
+    assert len(weaker) / 4000 == pytest.approx(0.1, abs=0.02)
     assert weaker.min() >= 0 and weaker.max() < 1
     assert np.histogram(weaker, 4, (0, 1))[0].min() > 80, "from 0 to 1 all strengths alike"
     by_style = [np.mean([strength < 1 for (style,), strength in drawn if style == each]) for each in range(3)]
