@@ -92,20 +92,24 @@ def find_checkpoint(config: TrainConfig, path: Path) -> Path | None:
     if not path.exists():
         raise TrainingError(f"{path} does not exist: there is no run to resume; leave --resume out to start one")
     try:
-        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)["faststyle"]
-        saved, net = checkpoint["config"], checkpoint["net"]
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        saved, net = checkpoint["faststyle"]["config"], checkpoint["faststyle"]["net"]
+        (optimizer,) = checkpoint["optimizer_states"]
     except Exception as error:  # torch raises half a dozen kinds for a damaged file
         raise TrainingError(
             f"{path} cannot be read ({str(error).splitlines()[0]}): delete it and start again"
         ) from None
     if "styles" not in net:
         raise TrainingError(f"{path} holds a run of faststyle 0.1, which cannot be resumed: choose another --name")
+    older = TrainingError(f"{path} holds a run of an older version: choose another --name")
+    if any("every" not in group for group in optimizer["param_groups"]):  # Adam's, whose state SOAP cannot go on from
+        raise older
     now = asdict(config)
     free = {"optim": {"max_steps", "max_time", "learning_rate", "gradient_clip", "patience"}}
     for group in ("loss", "optim"):
         for key, value in now[group].items():
             if key not in saved[group]:
-                raise TrainingError(f"{path} holds a run of an older version: choose another --name")
+                raise older
             if key not in free.get(group, ()) and saved[group][key] != value:
                 flag = f"--{key.replace('_', '-')}"
                 raise TrainingError(

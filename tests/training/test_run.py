@@ -285,6 +285,18 @@ def test_a_run_whose_loss_knew_fewer_terms_is_refused(settings, tmp_path):
         fit(replace(config, resume=True))
 
 
+def test_a_run_that_adam_began_is_refused(settings, tmp_path):
+    config = settings(max_steps=1000, name="adam", checkpoint_every=2)
+    run_and_signal(config, "SIGKILL", 3, tmp_path)
+    path = tmp_path / "runs" / "adam" / "last.ckpt"
+    checkpoint = torch.load(path, weights_only=True)
+    weight = torch.nn.Parameter(torch.zeros(1))
+    checkpoint["optimizer_states"] = [torch.optim.Adam([weight]).state_dict()]
+    torch.save(checkpoint, path)
+    with pytest.raises(TrainingError, match=r"last\.ckpt holds a run of an older version: choose another --name"):
+        fit(replace(config, resume=True))
+
+
 def test_two_runs_are_not_mixed(settings, tmp_path):
     config = settings(max_steps=1000, name="mixed", checkpoint_every=2)
     assert run_and_signal(config, "SIGKILL", 4, tmp_path).returncode == -signal.SIGKILL
