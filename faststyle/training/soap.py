@@ -10,6 +10,10 @@ from torch import Tensor, nn
 
 __all__ = ["Soap"]
 
+DECAY = 0.95
+"""Share of all running means that is kept in a step: of gradients, of their squares and of their products."""
+EPS = 1e-8
+
 
 class Soap(torch.optim.Optimizer):
     """Shampoo with Adam in the preconditioner's eigenbasis (Vyas et al. 2024, arXiv 2409.11321, algorithm 3).
@@ -17,22 +21,13 @@ class Soap(torch.optim.Optimizer):
     A convolution's weights are one matrix, outputs x (inputs x kernel), a tensor of three dimensions a matrix for each
     index of the first. Running means of G G^T and G^T G of their gradients G give each side of a matrix its axes, the
     eigenvectors; Adam runs on gradients turned into these axes, and its step is turned back. All other parameters are
-    Adam's own. `betas` are the decays of the running means of the gradient and of its squares and products, `every` is
-    the number of steps between two looks at the axes.
+    Adam's own. `every` is the number of steps between two looks at the axes.
 
     Where a matrix never had a gradient it stays as it is, to the bit.
     """
 
-    def __init__(
-        self,
-        parameters: Iterable[nn.Parameter],
-        learning_rate: float,
-        *,
-        betas: tuple[float, float] = (0.95, 0.95),
-        every: int = 20,
-        eps: float = 1e-8,
-    ) -> None:
-        super().__init__(parameters, {"lr": learning_rate, "betas": betas, "every": every, "eps": eps})
+    def __init__(self, parameters: Iterable[nn.Parameter], learning_rate: float, *, every: int = 20) -> None:
+        super().__init__(parameters, {"lr": learning_rate, "every": every})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -44,43 +39,42 @@ class Soap(torch.optim.Optimizer):
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    step = self._step_of(_matrices(parameter.grad), self.state[parameter], group)
+                    step = _step(_matrices(parameter.grad), self.state[parameter], group["every"])
                     parameter.sub_(step.view_as(parameter), alpha=group["lr"])
         return loss
-
-    @staticmethod
-    def _step_of(gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> Tensor:
-        """The step at a learning rate of 1: the gradient's shape."""
-        first, second = group["betas"]
-        turned = gradient.ndim >= 3
-        if not state:
-            state["steps"] = 0
-            state["mean"], state["square"] = torch.zeros_like(gradient), torch.zeros_like(gradient)
-            if turned:
-                for side, product in _products(gradient).items():
-                    state[side] = product
-                    state[f"{side}_axes"] = torch.linalg.eigh(product)[1].flip(-1)
-        state["steps"] += 1
-        mean: Tensor = state["mean"]
-        square: Tensor = state["square"]
-        mean.lerp_(gradient, 1 - first)
-        slope, direction = (_turn(each, state) for each in (gradient, mean)) if turned else (gradient, mean)
-        square.lerp_(slope.square(), 1 - second)
-        unbiased = (square / (1 - second ** state["steps"])).sqrt() + group["eps"]
-        step: Tensor = direction / (1 - first ** state["steps"]) / unbiased
-        if not turned:
-            return step
-        step = state["left_axes"] @ step @ state["right_axes"].mT
-        for side, product in _products(gradient).items():
-            state[side].lerp_(product, 1 - second)
-        if state["steps"] % group["every"] == 0:
-            _look(state)
-        return step
 
 
 def _matrices(gradient: Tensor) -> Tensor:
     """A convolution's gradient as 1 x outputs x (inputs x kernel); others as they are."""
     return gradient.flatten(1)[None] if gradient.ndim == 4 else gradient
+
+
+def _step(gradient: Tensor, state: dict[str, Any], every: int) -> Tensor:
+    """The step at a learning rate of 1, in the gradient's shape; `state` is brought up to date."""
+    turned = gradient.ndim >= 3
+    if not state:
+        state["steps"] = 0
+        state["mean"], state["square"] = torch.zeros_like(gradient), torch.zeros_like(gradient)
+        if turned:
+            for side, product in _products(gradient).items():
+                state[side] = product
+                state[f"{side}_axes"] = torch.linalg.eigh(product.cpu())[1].flip(-1).to(product)
+    state["steps"] += 1
+    mean: Tensor = state["mean"]
+    square: Tensor = state["square"]
+    mean.lerp_(gradient, 1 - DECAY)
+    slope, direction = (_turn(each, state) for each in (gradient, mean)) if turned else (gradient, mean)
+    square.lerp_(slope.square(), 1 - DECAY)
+    unbiased = 1 - DECAY ** state["steps"]
+    step: Tensor = direction / unbiased / ((square / unbiased).sqrt() + EPS)
+    if not turned:
+        return step
+    step = state["left_axes"] @ step @ state["right_axes"].mT
+    for side, product in _products(gradient).items():
+        state[side].lerp_(product, 1 - DECAY)
+    if state["steps"] % every == 0:
+        _look(state)
+    return step
 
 
 def _products(gradient: Tensor) -> dict[str, Tensor]:
@@ -94,10 +88,14 @@ def _turn(gradient: Tensor, state: dict[str, Any]) -> Tensor:
 
 
 def _look(state: dict[str, Any]) -> None:
-    """Follow the eigenvectors by one step of orthogonal iteration, in falling order (the paper's algorithm 4)."""
+    """Follow the eigenvectors by one step of orthogonal iteration, in falling order (the paper's algorithm 4).
+
+    The factors come from the CPU, here and at the start: GPUs are slow at matrices as small as these, Apple's have no
+    such operations.
+    """
     for side, dim in (("left", -2), ("right", -1)):
         axes = state[f"{side}_axes"]
         order = (axes * (state[side] @ axes)).sum(-2).argsort(-1, descending=True)
         axes = torch.take_along_dim(axes, order[..., None, :], -1)
         state["square"] = torch.take_along_dim(state["square"], order.unsqueeze(-2 if dim == -1 else -1), dim)
-        state[f"{side}_axes"] = torch.linalg.qr(state[side] @ axes)[0]
+        state[f"{side}_axes"] = torch.linalg.qr((state[side] @ axes).cpu())[0].to(axes)
