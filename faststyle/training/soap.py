@@ -52,13 +52,13 @@ def _matrices(gradient: Tensor) -> Tensor:
 def _step(gradient: Tensor, state: dict[str, Any], every: int) -> Tensor:
     """The step at a learning rate of 1, in the gradient's shape; `state` is brought up to date."""
     turned = gradient.ndim >= 3
+    products = {"left": gradient @ gradient.mT, "right": gradient.mT @ gradient} if turned else {}
     if not state:
         state["steps"] = 0
         state["mean"], state["square"] = torch.zeros_like(gradient), torch.zeros_like(gradient)
-        if turned:
-            for side, product in _products(gradient).items():
-                state[side] = product
-                state[f"{side}_axes"] = torch.linalg.eigh(product.cpu())[1].flip(-1).to(product)
+        for side, product in products.items():
+            state[side] = product.clone()
+            state[f"{side}_axes"] = torch.linalg.eigh(product.cpu())[1].flip(-1).to(product)
     state["steps"] += 1
     mean: Tensor = state["mean"]
     square: Tensor = state["square"]
@@ -70,15 +70,11 @@ def _step(gradient: Tensor, state: dict[str, Any], every: int) -> Tensor:
     if not turned:
         return step
     step = state["left_axes"] @ step @ state["right_axes"].mT
-    for side, product in _products(gradient).items():
+    for side, product in products.items():
         state[side].lerp_(product, 1 - DECAY)
     if state["steps"] % every == 0:
         _look(state)
     return step
-
-
-def _products(gradient: Tensor) -> dict[str, Tensor]:
-    return {"left": gradient @ gradient.mT, "right": gradient.mT @ gradient}
 
 
 def _turn(gradient: Tensor, state: dict[str, Any]) -> Tensor:

@@ -262,38 +262,35 @@ def test_a_frozen_run_resumes_where_it_was(settings, tmp_path):
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_a_run_of_the_first_version_is_refused(settings, tmp_path):
+def of_the_first_version(checkpoint):
     """Its norms were of one style, and their tensors of another shape."""
+    del checkpoint["faststyle"]["net"]["styles"]
+
+
+def of_a_loss_with_fewer_terms(checkpoint):
+    del checkpoint["faststyle"]["config"]["loss"]["light_weight"]
+
+
+def begun_by_adam(checkpoint):
+    checkpoint["optimizer_states"] = [torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))]).state_dict()]
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (of_the_first_version, r"a run of faststyle 0\.1, which cannot be resumed"),
+        (of_a_loss_with_fewer_terms, r"last\.ckpt holds a run of an older version: choose another --name"),
+        (begun_by_adam, r"last\.ckpt holds a run of an older version: choose another --name"),
+    ],
+)
+def test_a_run_of_an_older_version_is_refused(settings, tmp_path, made, message):
     config = settings(max_steps=1000, name="old", checkpoint_every=2)
     run_and_signal(config, "SIGKILL", 3, tmp_path)
     path = tmp_path / "runs" / "old" / "last.ckpt"
     checkpoint = torch.load(path, weights_only=True)
-    del checkpoint["faststyle"]["net"]["styles"]
+    made(checkpoint)
     torch.save(checkpoint, path)
-    with pytest.raises(TrainingError, match=r"a run of faststyle 0\.1, which cannot be resumed"):
-        fit(replace(config, resume=True))
-
-
-def test_a_run_whose_loss_knew_fewer_terms_is_refused(settings, tmp_path):
-    config = settings(max_steps=1000, name="older", checkpoint_every=2)
-    run_and_signal(config, "SIGKILL", 3, tmp_path)
-    path = tmp_path / "runs" / "older" / "last.ckpt"
-    checkpoint = torch.load(path, weights_only=True)
-    del checkpoint["faststyle"]["config"]["loss"]["light_weight"]
-    torch.save(checkpoint, path)
-    with pytest.raises(TrainingError, match=r"last\.ckpt holds a run of an older version: choose another --name"):
-        fit(replace(config, resume=True))
-
-
-def test_a_run_that_adam_began_is_refused(settings, tmp_path):
-    config = settings(max_steps=1000, name="adam", checkpoint_every=2)
-    run_and_signal(config, "SIGKILL", 3, tmp_path)
-    path = tmp_path / "runs" / "adam" / "last.ckpt"
-    checkpoint = torch.load(path, weights_only=True)
-    weight = torch.nn.Parameter(torch.zeros(1))
-    checkpoint["optimizer_states"] = [torch.optim.Adam([weight]).state_dict()]
-    torch.save(checkpoint, path)
-    with pytest.raises(TrainingError, match=r"last\.ckpt holds a run of an older version: choose another --name"):
+    with pytest.raises(TrainingError, match=message):
         fit(replace(config, resume=True))
 
 
