@@ -17,13 +17,13 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from faststyle.nets.layers import (
-    FIELD_STEP,
     Blend,
     Chain,
     ConvNorm,
     DeepBlock,
-    FixedNoise,
+    Dither,
     FrozenNorm,
+    Relief,
     ResidualBlock,
     Seeds,
     Smooth,
@@ -68,8 +68,6 @@ class Graph:
             nn.Conv2d: self._conv,
             ConvNorm: self._conv_norm,
             ResidualBlock: self._residual,
-            DeepBlock: self._deep,
-            Seeds: self._seeds,
             StyleBank: self._bank,
             Upsample: self._upsample,
             nn.Upsample: self._nearest,
@@ -90,11 +88,16 @@ class Graph:
         photo = x = self.op("Cast", [self.op("Transpose", [x], perm=[0, 3, 1, 2])], to=TensorProto.FLOAT)
         # Pixels stay 0 to 255 on the way in: centring rides on the dither, scaling on the first convolution's weights.
         origin, size = self.tensor(ORIGIN, np.zeros(2, np.int64)), self.op("Concat", padded, axis=0)
-        self._place = batch, origin, size
-        dither = self._pattern("dither", net.dither, origin, size, 255)
-        x = self.op("Add", [x, self.op("Add", [dither, self.floats(-127.5)])])
-        for part in (net.encoder, net.body, net.decoder):
-            x = self.emit(part, x)
+        dither = self._pattern(net.dither, origin, size)
+        x = centred = self.op("Add", [x, self.op("Add", [dither, self.floats(-127.5)])])
+        x = self.emit(net.encoder, x)
+        if isinstance(net.body, Chain):
+            x = self.emit(net.body, x)
+        else:
+            deep, last = net.body
+            assert isinstance(deep, DeepBlock)
+            x = self.emit(last, self._deep(deep, x, net.relief, centred))
+        x = self.emit(net.decoder, x)
         x = self.op("Sigmoid", [self.emit(net.head[0], x)])
         if net.blend is not None:
             x = self._blend(net.blend, x, photo, strength)
@@ -170,14 +173,14 @@ class Graph:
         wave = self.op("Mod", [position, self.op("Mul", [peak, self.ints([2])])])
         return self.op("Sub", [peak, self.op("Abs", [self.op("Sub", [wave, peak])])])
 
-    def _pattern(self, name: str, module: FixedNoise, origin: str, size: str, scale: float = 1) -> str:
-        """`FixedNoise.pattern` of a size: two patterns, each as copies side by side, cut, and multiplied.
+    def _pattern(self, module: Dither, origin: str, size: str) -> str:
+        """The dither of a size, in levels: two patterns, each as copies side by side, cut, and multiplied.
 
         `origin` is where the picture lies in a larger one whose tile it is; folding makes ORIGIN an input.
         """
-        noise = self._constant(f"{name}.noise", module.noise.cpu().numpy() * np.float32(scale))
+        noise = self.tensor("dither.noise", module.noise.cpu().numpy() * np.float32(255))
         # As bytes in the file; onnxruntime casts them once, when it loads the model.
-        signs = self._constant("dither.signs", module.signs.cpu().numpy().astype(np.int8))
+        signs = self.tensor("dither.signs", module.signs.cpu().numpy().astype(np.int8))
         cut = []
         for pattern, side in (
             (noise, len(module.noise)),
@@ -283,14 +286,14 @@ class Graph:
     def _residual(self, module: ResidualBlock, x: str) -> str:
         return self.op("Add", [x, self.emit(module.second, self.emit(module.first, x))])
 
-    def _deep(self, module: DeepBlock, x: str) -> str:
-        inner = self.emit(module.seeds, self.emit(module.down, x))
+    def _deep(self, module: DeepBlock, x: str, relief: Relief, photo: str) -> str:
+        inner = self._seeds(module.seeds, self.emit(module.down, x), relief, photo)
         for part in module.steps():
             inner = self.emit(part, inner)
         inner = self.emit(module.back, inner)
         return self.op("Add", [x, self.emit(module.smooth, self.emit(module.nearest, inner))])
 
-    def _seeds(self, module: Seeds, x: str) -> str:
+    def _seeds(self, module: Seeds, x: str, relief: Relief, photo: str) -> str:
         """A net that was trained without seeds has gains of 0 and needs no nodes.
 
         The sum is a convolution of both side by side: onnxruntime would leave its fast layout for a plain one, of which
@@ -298,29 +301,41 @@ class Graph:
         """
         if _does_nothing(module):
             return x
-        kernel = module.kernel.cpu().numpy()
         _, fields, channels = module.gain.shape
-        edges = list(kernel.shape[2:])
-        cell, (batch, *pixels) = self.ints([self._net.config.stride]), self._place
-        origin, size = (self.op("Div", [each, cell]) for each in pixels)
-        size = self.op("Add", [size, self.ints([edges[0] - 1])])
-        whites = []
-        for field in range(fields):
-            start = self.op("Add", [origin, self.ints([field * step for step in FIELD_STEP])])
-            white = self._pattern("seeds", module, start, size)
-            whites.append(self.op("Unsqueeze", [white, self.ints([0])]))
-        shape = self.op("Concat", [batch, self.ints([fields]), size], axis=0)
-        noise = self.op("Expand", [self.op("Concat", whites, axis=0), shape])
-        grown = self.op("Conv", [noise, self.tensor("seeds.kernel", kernel)], kernel_shape=edges, group=fields)
+        fields_of_photo = self._relief(relief, photo)
         if id(module.gain) in self._rows:
             gains = self.op("Reshape", [self._row(module.gain), self.ints([fields, channels])])
             gains = self.op("Transpose", [gains], perm=[1, 0])
             gains = self.op("Reshape", [gains, self.ints([channels, fields, 1, 1])])
         else:  # a constant, which has an integer form
             gains = self.tensor("seeds.gains", module.gain.detach().cpu().numpy()[0].T[:, :, None, None])
-        grown = self.op("Conv", [grown, gains], kernel_shape=[1, 1])
+        grown = self.op("Conv", [fields_of_photo, gains], kernel_shape=[1, 1])
         both = self.tensor("seeds.sum", np.tile(np.eye(channels, dtype=np.float32), 2)[:, :, None, None])
         return self.op("Conv", [self.op("Concat", [x, grown], axis=1), both], kernel_shape=[1, 1])
+
+    def _relief(self, module: Relief, photo: str) -> str:
+        """The relief of a photo in levels, centred. Of each scale's size a convolution makes one for each field."""
+        light = module.light.cpu().numpy() / np.float32(255)
+        square, slopes, around = list(light.shape[2:]), module.slopes.cpu().numpy(), module.around.cpu().numpy()
+        x = self.op("Conv", [photo, self.tensor("relief.light", light)], kernel_shape=square, strides=square)
+        pads = [0, 0, module.margin, module.margin]
+        x = self.op("Pad", [x, self.ints(pads * 2)], mode="edge")
+        x = self.op(
+            "Conv", [x, self.tensor("relief.slopes", slopes)], kernel_shape=list(slopes.shape[2:]), strides=[2, 2]
+        )
+        window, each = list(around.shape[2:]), len(slopes) // len(around)
+        size = self.op(
+            "Conv",
+            [self.op("Mul", [x, x]), self.tensor("relief.around", around)],
+            kernel_shape=window,
+            group=len(around),
+        )
+        size = self.op("Sqrt", [self.op("Add", [size, self.floats(1e-8)])])
+        thrice = np.kron(np.eye(len(around)), np.ones((each, 1))).astype(np.float32)[:, :, None, None]
+        size = self.op("Conv", [size, self.tensor("relief.thrice", thrice)], kernel_shape=[1, 1])
+        edge = window[0] // 2
+        x = self.op("Slice", [x, self.ints([edge, edge]), self.ints([-edge, -edge]), self.ints([2, 3])])
+        return self.op("Div", [x, size])
 
     def _bank(self, module: StyleBank, x: str) -> str:
         """A net that was trained without banks has identities there and needs no nodes."""

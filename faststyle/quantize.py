@@ -30,6 +30,9 @@ __all__ = ["CALIBRATION_PIXELS", "quantize_model", "quantize_onnx"]
 CALIBRATION_PIXELS = 512 * 512
 """Photos are scaled down to this many pixels before ranges are measured on them."""
 
+RELIEF = ("relief.light", "seeds.gains")
+"""Tensors that the first node of a relief takes, and the first after it."""
+
 LEAST_LIKENESS = 25.0
 """Decibels (PSNR) below which an int8 model is not what was trained."""
 
@@ -87,6 +90,9 @@ def quantize_model(model: bytes, photos: Sequence[Pixels]) -> bytes:
     early = [node.name for node in graph.node[: names.index(convolutions[0])]]
     head = next(node.name for node in graph.node if "head.0.weight" in node.input)
     late = [node.name for node in graph.node[names.index(head) :]]
+    # A relief enlarges what is less than a step of eight bits; what it gives is as large as other features.
+    places = [next((i for i, node in enumerate(graph.node) if name in node.input), 0) for name in RELIEF]
+    relief = names[slice(*places)]
     logging.getLogger().addFilter(_quiet)
     try:
         with tempfile.TemporaryDirectory() as folder:
@@ -103,7 +109,7 @@ def quantize_model(model: bytes, photos: Sequence[Pixels]) -> bytes:
                 # Seven bits: products of whole bytes overflow on x86 processors without VNNI.
                 reduce_range=True,
                 op_types_to_quantize=["Conv", "Relu", "Add", "Resize"],
-                nodes_to_exclude=[*early, *late],
+                nodes_to_exclude=[*early, *relief, *late],
             )
             return after.read_bytes()
     finally:

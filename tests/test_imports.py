@@ -27,7 +27,7 @@ ROOMS: dict[str, set[str]] = {
     "video": {"errors", "files"},
     "runtime": {"images", "modelcard", "checkpoints", "errors"},
     "losses": {"errors", "colors"},
-    "nets": LEAVES,
+    "nets": {"colors"} | LEAVES,
     "graph": {"nets", "runtime"},
     "export": {"graph", "nets", "runtime"} | LEAVES,
     "quantize": {"export", "nets", "runtime"} | LEAVES,

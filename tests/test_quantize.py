@@ -71,9 +71,10 @@ def test_all_convolutions_but_the_last_are_in_integers(weights, tmp_path):
             source = node.input[1] if weight is None else weight.input[0]
             sources[source.removesuffix("_quantized")] = kinds[source]
     exact = {name for name, kind in sources.items() if kind == onnx.TensorProto.FLOAT}
-    assert exact == {"head.0.weight", "blend.cells"}, "what makes the last values; the photo's own pixels"
+    relief = {f"relief.{part}" for part in ("light", "slopes", "around", "thrice")}
+    assert exact == {"head.0.weight", "blend.cells"} | relief, "the last values; the photo's own pixels and its relief"
     assert {kind for name, kind in sources.items() if name not in exact} == {onnx.TensorProto.INT8}
-    assert len(sources) == 16
+    assert len(sources) == 19
 
 
 def test_a_net_with_instance_norms_has_no_int8_form(tmp_path):

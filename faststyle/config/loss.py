@@ -55,7 +55,7 @@ class PerceptualConfig:
 class LossConfig(PerceptualConfig):
     """The perceptual loss with what only a network needs."""
 
-    strength: float = 0.35
+    strength: float = 0.4
     """How much style, from 0 (hardly any) to 1 (hardly any photo left)."""
     style_size: int = 384
     """Short side in pixels to which the style image is scaled: smaller means finer strokes and smaller motifs."""
@@ -70,7 +70,7 @@ class LossConfig(PerceptualConfig):
     color_weight: float = 1.0
     """Weight of the colours' means, and covariances in every octave, beside the Gram matrices: contrast is the
     painting's, in strokes and in large forms."""
-    light_weight: float = 4.0
+    light_weight: float = 1.0
     """Weight of light: the large light and shade of the picture are the photo's, whatever is painted there."""
     lattice_weight: float = 12000.0
     """Weight of the lattice loss, which forbids patterns and screens locked to the network's own 8-pixel grid."""

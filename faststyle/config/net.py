@@ -63,8 +63,9 @@ class NetConfig:
     @property
     def reach(self) -> int:
         """Pixels from an output pixel to the farthest input pixel it depends on, norms apart; a multiple of stride."""
-        # Half of each kernel, in pixels of the picture, from the stem to the head; a block has two convolutions.
-        ends = 2 + 2 + 4 + 8 + 4 + 8 + 4 if self.family == "lowres" else 4 + 1 + 2 + 2 + 1 + 4
+        # Half of each kernel, in pixels of the picture, from the stem to the head; a block has two convolutions. In
+        # `lowres` the relief sees farther than the encoder: 8 squares of 4 pixels and 6 cells of 8.
+        ends = 4 * 8 + 8 * 6 + 8 + 4 + 8 + 4 if self.family == "lowres" else 4 + 1 + 2 + 2 + 1 + 4
         # Up to stride - 1 more, since a pixel shares its cell with others; then rounded up.
         return (2 * self.stride * self.blocks + ends + 2 * (self.stride - 1)) // self.stride * self.stride
 

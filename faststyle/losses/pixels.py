@@ -24,6 +24,10 @@ __all__ = [
 
 OCTAVES = (1, 3, 5, 9, 17, 33, 65)
 """Sides in pixels of the squares between whose means the octaves of an image's colours lie."""
+CELL = 8
+"""Pixels a side of the cells that a network works on."""
+LATTICE_WINDOW = 256
+"""Pixels a side of the windows in which a weave is looked for."""
 LIGHT_WINDOW = 32
 """Pixels a side of a square whose light should follow the photo's."""
 
@@ -124,22 +128,42 @@ def total_variation(image: Tensor) -> Tensor:
     return down + (image[:, :, :, 1:] - image[:, :, :, :-1]).abs().mean()
 
 
-def lattice_loss(image: Tensor, period: int = 8, window: int = 8) -> Tensor:
-    """Variance over the period x period pixel phases of each phase's local mean; a scalar, 0 without a lattice.
+def lattice_loss(image: Tensor) -> Tensor:
+    """What a picture has of a weave on the network's own grid, averaged over the batch; a scalar from 0.
 
     A network that works at an eighth of the resolution can match fine texture for nothing by painting the same weave
-    into every 8 x 8 cell. A painting has no such lattice: the means of its pixel phases agree. Means are local, over
-    windows of `window` x `window` cells that overlap by half, smaller where the image has fewer cells. Height and width
-    are cut to multiples of the period, and are at least the period.
+    into every cell of 8 x 8 pixels: the means of the 8 x 8 pixel phases then differ. So they do by chance, and where a
+    stroke is long: one across lies in the same rows of all cells that it crosses. Both are there with cells of 7 and of
+    9 pixels, too, on which no weave falls. So this is the variance of the phases' means, less what it is by chance,
+    where that is positive. The variance alone forbids long strokes across and down, and a network lays all its strokes
+    on diagonals for it. 0 for a picture of less than 18 pixels.
+    """
+    if min(image.shape[-2:]) < 2 * (CELL + 1):
+        return image.new_zeros(())
+    (smaller, many), (found, cells), (larger, few) = (
+        _phase_variance(image, side) for side in range(CELL - 1, CELL + 2)
+    )
+    # Independent grains give 1 / cells of their own, a line across or down 1 / cells / side: these shares serve both.
+    chance = 7 / 16 * many / cells * smaller + 9 / 16 * few / cells * larger
+    return (found - chance).clamp_min(0).mean()
+
+
+def _phase_variance(image: Tensor, side: int) -> tuple[Tensor, int]:
+    """Variance over the side x side pixel phases of each phase's mean, of each picture, N, and the cells in a mean.
+
+    Means are those of windows of LATTICE_WINDOW pixels, which overlap by half, or of the picture where it is smaller:
+    in narrow windows strokes can be laid so as to hide a weave.
     """
     n, c, h, w = image.shape
-    window = min(window, h // period, w // period)
-    cells = image[:, :, : h // period * period, : w // period * period]
-    phases = F.pixel_unshuffle(cells, period).reshape(n * c, period * period, h // period, w // period)
-    return F.avg_pool2d(phases, window, (window + 1) // 2).var(1, correction=0).mean()
+    rows, columns = h // side, w // side
+    window = [min(round(LATTICE_WINDOW / side), length) for length in (rows, columns)]
+    phases = F.pixel_unshuffle(image[:, :, : rows * side, : columns * side].float(), side)
+    steps = [(length + 1) // 2 for length in window]
+    means = F.avg_pool2d(phases.reshape(n * c, side**2, rows, columns), window, steps)
+    return means.var(1, correction=0).reshape(n, -1).mean(1), window[0] * window[1]
 
 
-def seam_loss(image: Tensor, period: int = 8, window: int = 15) -> Tensor:
+def seam_loss(image: Tensor) -> Tensor:
     """`lattice_loss` of the size of an image's edges, summed over directions; a scalar, 0 without seams or screens.
 
     Cells whose borders show, and strokes made of dots that stand in the same pixels of every cell, have none of a
@@ -157,8 +181,8 @@ def seam_loss(image: Tensor, period: int = 8, window: int = 15) -> Tensor:
         below[..., :-1] - above[..., 1:],
         2 * image[:, :, 1:-1, 1:-1] - around / 2,
     )
-    sizes = [each.abs().mean(1, keepdim=True) for each in edges if min(each.shape[2:]) >= period]
-    return torch.stack([lattice_loss(each, period, window) for each in sizes]).sum() if sizes else image.new_zeros(())
+    sizes = [each.abs().mean(1, keepdim=True) for each in edges if min(each.shape[2:]) > 0]
+    return torch.stack([lattice_loss(each) for each in sizes]).sum() if sizes else image.new_zeros(())
 
 
 def chequer_loss(image: Tensor, window: int = 8) -> Tensor:

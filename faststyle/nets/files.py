@@ -10,7 +10,6 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
-from torch.nn import functional as F
 
 from faststyle.config import NetConfig
 from faststyle.errors import FaststyleError, ModelError
@@ -62,10 +61,10 @@ def load_net(path: str | Path) -> tuple[TransformerNet, ModelCard]:
         if net.config.styles not in (1, len(card.styles)):
             raise ModelError(f"{net.config.styles} styles, {len(card.styles)} of them named")
         for name, parameter in net.named_parameters():
-            if name.endswith("seeds.gain"):  # a net from before there were seeds has none, or but one field of them
-                gains = tensors.get(name, torch.zeros_like(parameter))
-                missing = parameter.shape[1] - 1 if gains.ndim == 2 else 0
-                tensors[name] = F.pad(gains[:, None], (0, 0, 0, missing)) if missing else gains
+            if name.endswith("seeds.gain"):  # a net from before there were seeds has none
+                gains = tensors.setdefault(name, torch.zeros_like(parameter))
+                if gains.shape[-2] != parameter.shape[-2]:
+                    raise ModelError("its seeds are fixed noise, which this version has not: train it anew")
             elif ".banks." in name:  # nor banks; fresh ones change nothing
                 tensors.setdefault(name, parameter.detach())
         net.load_state_dict(_rows(tensors) if net.config.norm == "instance" else tensors)

@@ -8,14 +8,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from faststyle.colors import LUMA
+
 __all__ = [
     "Blend",
     "Chain",
     "ConvNorm",
     "DeepBlock",
     "Dither",
-    "FixedNoise",
     "FrozenNorm",
+    "Relief",
     "ResidualBlock",
     "Seeds",
     "Smooth",
@@ -26,12 +28,15 @@ __all__ = [
 ]
 
 NOISE_PERIOD = 61 * 64
-"""Rows and columns after which fixed noise repeats (see FixedNoise)."""
-BANDS = ((0.9, 1.6), (0.9, 1.6), (1.8, 3.0))
-"""Deviations of the Gaussians between which each field of seeds lies, in cells of 8 pixels: strongest at waves of 44
-and of 87 pixels."""
-FIELD_STEP = (1301, 1709)
-"""Rows and columns of the pattern between the fields of seeds: more cells than a picture of 10,000 pixels has."""
+"""Rows and columns after which the dither repeats."""
+SCALES = (1.5, 3.0)
+"""Deviations of the Gaussians by which a relief looks at the photo, in squares of 4 pixels."""
+SPREAD = 1.6
+"""How many times wider the Gaussian is from which a spot stands out."""
+FIELDS = 3 * len(SCALES)
+"""Fields of a relief: two slopes and a spot of each scale."""
+WIDE = 3.0
+"""Deviation of the Gaussian over which a relief is evened out, in cells of 8 pixels."""
 
 
 def reflect_pad(x: Tensor, padding: int, multiple: int) -> Tensor:
@@ -51,8 +56,11 @@ def reflect_pad(x: Tensor, padding: int, multiple: int) -> Tensor:
     return x
 
 
-class FixedNoise(nn.Module):
-    """A pattern of noise as large as any picture, the same on every machine.
+class Dither(nn.Module):
+    """Adds fixed white noise, uniform in +- `levels` / 255 and the same in all colours, to N x 3 x H x W.
+
+    A convolutional net maps a perfectly flat area to a flat one, whatever it has learned: a black or white background
+    would stay a grey patch amid the strokes. Noise of two levels, which nobody sees, is enough for strokes to grow.
 
     A small pattern laid side by side would let the same stroke grow once in every copy, which is seen in skies. So a
     pattern of 64 x 64 values is multiplied by one of 61 x 61 signs: shifted by the side of either, the other one makes
@@ -64,73 +72,88 @@ class FixedNoise(nn.Module):
     origin: tuple[int, int] = (0, 0)
     """Row and column of the pattern that lie at the upper left corner; training moves them, a picture's are 0."""
 
-    def __init__(self, noise: NDArray[np.float64]) -> None:
+    def __init__(self, levels: float) -> None:
         super().__init__()
         # RandomState's stream is frozen by numpy's policy, that of the newer generators is not.
+        noise = np.random.RandomState(0).uniform(-1, 1, (64, 64)) * levels / 255
         signs = np.random.RandomState(1).randint(0, 2, (61, 61)) * 2 - 1
         self.register_buffer("noise", torch.from_numpy(noise).float(), persistent=False)
         self.register_buffer("signs", torch.from_numpy(signs).float(), persistent=False)
 
-    def pattern(self, height: int, width: int, field: int = 0) -> Tensor:
-        """height x width values; the `field`s are cut from places far apart, and so independent of each other."""
-        start = [begin + field * step for begin, step in zip(self.origin, FIELD_STEP, strict=True)]
-        return self._laid(self.noise, start, height, width) * self._laid(self.signs, start, height, width)
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self._laid(self.noise, *x.shape[2:]) * self._laid(self.signs, *x.shape[2:])
 
-    def _laid(self, pattern: Tensor, start: list[int], height: int, width: int) -> Tensor:
-        """A pattern laid side by side, from a row and column on: height x width."""
+    def _laid(self, pattern: Tensor, height: int, width: int) -> Tensor:
+        """A pattern laid side by side, from `origin` on: height x width."""
         rows, columns = (
             torch.arange(begin, begin + size, device=pattern.device) % side
-            for begin, size, side in zip(start, (height, width), pattern.shape, strict=True)
+            for begin, size, side in zip(self.origin, (height, width), pattern.shape, strict=True)
         )
         return pattern[rows][:, columns]
 
 
-class Dither(FixedNoise):
-    """Adds fixed white noise, uniform in +- `levels` / 255 and the same in all colours, to N x 3 x H x W.
+class Relief(nn.Module):
+    """What little there is in each part of a photo, brought to one size everywhere: N x 3 x H x W, centred, to N x 6 x
+    H/8 x W/8, H and W multiples of 8.
 
-    A convolutional net maps a perfectly flat area to a flat one, whatever it has learned: a black or white background
-    would stay a grey patch amid the strokes. Noise of two levels, which nobody sees, is enough for strokes to grow.
+    At two scales the slopes of the photo's light across and down, and how it stands out from its surroundings, each
+    over the root mean square of the three near there. So a cloud has as much relief as a house, and a flat area that of
+    the dither.
     """
 
-    def __init__(self, levels: float) -> None:
-        super().__init__(np.random.RandomState(0).uniform(-1, 1, (64, 64)) * levels / 255)
+    light: Tensor
+    """1 x 3 x 4 x 4: the mean luminance of squares of 4 pixels."""
+    slopes: Tensor
+    """6 x 1 x 17 x 17: slope across, slope down and spot of each scale, each with a square sum of 1."""
+    around: Tensor
+    """2 x 3 x 13 x 13: the mean square of a scale's three fields, weighted by a Gaussian."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.pattern(x.shape[2], x.shape[3])
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("light", torch.tensor(LUMA).reshape(1, 3, 1, 1).expand(1, 3, 4, 4) / 16, persistent=False)
+        kernels = []
+        place = np.arange(17) - 8
+        for scale in SCALES:
+            near = _gaussian(scale, 17)
+            kernels += [near * place, near * place[:, None], near - _gaussian(SPREAD * scale, 17)]
+        kernels = [kernel / np.sqrt(np.square(kernel).sum()) for kernel in kernels]
+        self.register_buffer("slopes", torch.from_numpy(np.stack(kernels)[:, None]).float(), persistent=False)
+        window = torch.from_numpy(_gaussian(WIDE, 13)).float() / 3
+        self.register_buffer("around", window.expand(len(SCALES), 3, 13, 13).clone(), persistent=False)
+
+    @property
+    def margin(self) -> int:
+        """Squares of 4 pixels by which the light is continued outwards, so that no kernel looks beyond it."""
+        return self.slopes.shape[-1] // 2 + self.around.shape[-1] // 2 * 2
+
+    def forward(self, photo: Tensor) -> Tensor:
+        with torch.autocast(photo.device.type, enabled=False):  # it enlarges what bfloat16 would round away
+            light = F.conv2d(photo.float(), self.light, stride=4)
+            slopes = F.conv2d(F.pad(light, (self.margin,) * 4, mode="replicate"), self.slopes, stride=2)
+            size = (F.conv2d(slopes.square(), self.around, groups=len(SCALES)) + 1e-8).sqrt()
+        edge = self.around.shape[-1] // 2
+        return slopes[:, :, edge:-edge, edge:-edge] / size.repeat_interleave(3, 1)
 
 
-class Seeds(FixedNoise):
-    """Adds fields of fixed noise of variance 1 to N x channels x H x W, times a gain for each field and channel; from
-    them strokes grow where the photo has nothing to grow them from (after the noise inputs of Ulyanov et al. 2016).
+class Seeds(nn.Module):
+    """Adds a photo's Relief, N x 6 x H x W, to N x channels x H x W, times a gain for each field and channel; from it
+    strokes grow where the photo has too little to grow them from.
 
-    Each row of gains, fields x channels, is a style's, as in a StyleNorm. A net without them can paint a sky only by
-    what little is in it, enlarged so far that buildings drown: instance norms take one scale for both. The noise is
-    white, blurred a little and less its own wider blur. What is wide in it would grow into wide patches of light, at
-    the same place in every photo; what changes from one cell to the next, into a basketwork of slanting strokes. From
-    one field alone strokes grow alike everywhere and lean one way; another, wider one bends them.
+    Each row of gains, 6 x channels, is a style's, as in a StyleNorm. A net without seeds can paint a sky only by what
+    little is in it, enlarged so far that buildings drown: instance norms take one scale for both. Fixed noise (Ulyanov
+    et al. 2016) does too, but grows the same strokes at the same places in every photo, across every face.
     """
-
-    kernel: Tensor
-    """fields x 1 x 13 x 13: a Gaussian less a wider one (BANDS), scaled to a variance of 1."""
 
     def __init__(self, channels: int, rows: int) -> None:
-        super().__init__(np.random.RandomState(0).normal(0, 1, (64, 64)))
-        kernels = [_gaussian(sharp) - _gaussian(wide) for sharp, wide in BANDS]
-        kernels = [kernel / np.sqrt(np.square(kernel).sum()) for kernel in kernels]
-        self.register_buffer("kernel", torch.from_numpy(np.stack(kernels)[:, None]).float(), persistent=False)
-        fields = len(kernels)
-        self.gain = nn.Parameter((torch.randn(fields, channels) / fields**0.5).repeat(rows, 1, 1))
+        super().__init__()
+        self.gain = nn.Parameter((torch.randn(FIELDS, channels) / FIELDS**0.5).repeat(rows, 1, 1))
 
-    def forward(self, x: Tensor, mixture: Tensor) -> Tensor:
-        fields, edge = len(self.kernel), self.kernel.shape[2] - 1
-        size = x.shape[2] + edge, x.shape[3] + edge
-        white = torch.stack([self.pattern(*size, field) for field in range(fields)])
-        grown = F.conv2d(white[None], self.kernel, groups=fields)[0]
+    def forward(self, x: Tensor, relief: Tensor, mixture: Tensor) -> Tensor:
         gains = torch.einsum("nr,rfc->ncf", mixture, self.gain)
-        return x + torch.matmul(gains, grown.flatten(1)).reshape(-1, *x.shape[1:])
+        return x + torch.matmul(gains, relief.flatten(2)).view_as(x)
 
 
-def _gaussian(deviation: float, side: int = 13) -> NDArray[np.float64]:
+def _gaussian(deviation: float, side: int) -> NDArray[np.float64]:
     """side x side weights with a sum of 1."""
     row = np.exp(-np.square(np.arange(side) - side // 2) / (2 * deviation**2))
     weights: NDArray[np.float64] = np.outer(row, row) / row.sum() ** 2
@@ -242,10 +265,10 @@ class ResidualBlock(nn.Module):
 
 class DeepBlock(nn.Module):
     """Residual blocks at half the size and with channels of their own, around a shortcut: strokes far wider than a
-    convolution, at a quarter of its cost. They are given fixed noise to grow strokes from, and each style mixes the
-    channels in its own way before every block and after the last.
+    convolution, at a quarter of its cost. They are given the photo's relief to grow strokes from, and each style mixes
+    the channels in its own way before every block and after the last.
 
-    N x channels x H x W to the same, H and W even.
+    N x channels x H x W to the same, H and W even; the relief is N x 6 x H/2 x W/2.
     """
 
     def __init__(self, channels: int, inner: int, blocks: int, *, rows: int = 1) -> None:
@@ -260,8 +283,8 @@ class DeepBlock(nn.Module):
         self.nearest = nn.Upsample(scale_factor=2.0)
         self.smooth = Smooth(channels)
 
-    def forward(self, x: Tensor, mixture: Tensor) -> Tensor:
-        inner = self.seeds(self.down(x, mixture), mixture)
+    def forward(self, x: Tensor, relief: Tensor, mixture: Tensor) -> Tensor:
+        inner = self.seeds(self.down(x, mixture), relief, mixture)
         for part in self.steps():
             inner = part(inner, mixture)
         return torch.add(x, self.smooth(self.nearest(self.back(inner, mixture))))

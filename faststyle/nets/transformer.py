@@ -16,8 +16,8 @@ from faststyle.nets.layers import (
     DeepBlock,
     Dither,
     FrozenNorm,
+    Relief,
     ResidualBlock,
-    Seeds,
     Upsample,
     reflect_pad,
 )
@@ -54,7 +54,10 @@ class TransformerNet(nn.Module):
             self.encoder = Chain(ConvNorm(3, a, 5, stride=2, rows=rows), ConvNorm(a, b, 3, stride=2, rows=rows))
             self.decoder = Chain()
             self.head = nn.Sequential(nn.Conv2d(b, 48, 3, padding=1), nn.PixelShuffle(4))
-            self.body = Chain(DeepBlock(b, c, config.blocks, rows=rows), ResidualBlock(b, rows=rows))
+            self.relief = Relief()
+            self.body: nn.ModuleList | Chain = nn.ModuleList(
+                [DeepBlock(b, c, config.blocks, rows=rows), ResidualBlock(b, rows=rows)]
+            )
             self.blend = Blend(config.styles)
         else:
             self.encoder = Chain(
@@ -101,20 +104,22 @@ class TransformerNet(nn.Module):
         return weights
 
     def lay_noise(self, row: int = 0, column: int = 0) -> None:
-        """Have all fixed noise begin at a cell of `stride` pixels of its pattern, for pictures from now on.
+        """Have the dither begin at a cell of `stride` pixels of its pattern, for pictures from now on.
 
         Where it begins at the same cell for every crop of a training, a net learns the noise by heart: it then paints
         the upper left corner of a picture, as large as a crop, in another way than the rest.
         """
-        stride = self.config.stride
-        for module in self.modules():
-            if isinstance(module, Seeds):
-                module.origin = (row, column)
-        self.dither.origin = (row * stride, column * stride)
+        self.dither.origin = (row * self.config.stride, column * self.config.stride)
 
     def paint(self, padded: Tensor, mixture: Tensor) -> Tensor:
         """Repaint a picture that is already padded: N x 3 x H x W in [0, 1], H and W multiples of the stride."""
         # Centred input keeps the zeros of the inner padding at mid-grey; the sigmoid bounds the output by construction.
-        x = self.encoder(self.dither(padded - 0.5), mixture)
-        painted = F.sigmoid(self.head(self.decoder(self.body(x, mixture), mixture)))
+        photo = self.dither(padded - 0.5)
+        x = self.encoder(photo, mixture)
+        if isinstance(self.body, Chain):
+            x = self.body(x, mixture)
+        else:
+            deep, last = self.body
+            x = last(deep(x, self.relief(photo), mixture), mixture)
+        painted = F.sigmoid(self.head(self.decoder(x, mixture)))
         return painted if self.blend is None else self.blend(painted, padded, mixture)

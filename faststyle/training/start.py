@@ -21,6 +21,7 @@ from faststyle.images import read_image, scale_short_side, without_grain
 from faststyle.modelcard import ModelCard
 from faststyle.nets.files import load_net
 from faststyle.nets.freezing import freeze
+from faststyle.nets.layers import FIELDS
 from faststyle.nets.lossnet import LossNetwork
 from faststyle.nets.styles import with_rows
 from faststyle.nets.transformer import TransformerNet
@@ -103,6 +104,9 @@ def find_checkpoint(config: TrainConfig, path: Path) -> Path | None:
         raise TrainingError(f"{path} holds a run of faststyle 0.1, which cannot be resumed: choose another --name")
     older = TrainingError(f"{path} holds a run of an older version: choose another --name")
     if any("every" not in group for group in optimizer["param_groups"]):  # Adam's, whose state SOAP cannot go on from
+        raise older
+    gains = checkpoint["state_dict"].get("net.body.0.seeds.gain")
+    if gains is not None and gains.shape[1] != FIELDS:  # of fixed noise, which a relief has replaced
         raise older
     now = asdict(config)
     free = {"optim": {"max_steps", "max_time", "learning_rate", "gradient_clip", "patience"}}

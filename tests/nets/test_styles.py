@@ -87,11 +87,12 @@ def test_a_bank_lies_before_every_block_and_after_the_last() -> None:
     for weight in block.banks.parameters():
         nn.init.normal_(weight)
     x, mixture = torch.rand(2, 4, 10, 14), torch.ones(1, 1)
-    inner = block.seeds(block.down(x, mixture), mixture)
+    relief = torch.randn(2, 6, 5, 7)
+    inner = block.seeds(block.down(x, mixture), relief, mixture)
     first, second, last = block.banks
     inner = last(block.blocks[1](second(block.blocks[0](first(inner, mixture), mixture), mixture), mixture), mixture)
     expected = x + block.smooth(block.nearest(block.back(inner, mixture)))
-    assert torch.allclose(block(x, mixture), expected, atol=1e-5)
+    assert torch.allclose(block(x, relief, mixture), expected, atol=1e-5)
 
 
 def test_a_blend_is_recomputed_from_first_principles() -> None:

@@ -275,12 +275,19 @@ def begun_by_adam(checkpoint):
     checkpoint["optimizer_states"] = [torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))]).state_dict()]
 
 
+def with_seeds_of_noise(checkpoint):
+    """Three fields of it, where a relief has six."""
+    gain = checkpoint["state_dict"]["net.body.0.seeds.gain"]
+    checkpoint["state_dict"]["net.body.0.seeds.gain"] = gain[:, :3]
+
+
 @pytest.mark.parametrize(
     ("made", "message"),
     [
         (of_the_first_version, r"a run of faststyle 0\.1, which cannot be resumed"),
         (of_a_loss_with_fewer_terms, r"last\.ckpt holds a run of an older version: choose another --name"),
         (begun_by_adam, r"last\.ckpt holds a run of an older version: choose another --name"),
+        (with_seeds_of_noise, r"last\.ckpt holds a run of an older version: choose another --name"),
     ],
 )
 def test_a_run_of_an_older_version_is_refused(settings, tmp_path, made, message):

@@ -14,7 +14,6 @@ from torch import Tensor
 from faststyle.config import NETS, NetConfig, TrainerConfig
 from faststyle.errors import TrainingError
 from faststyle.losses import color_loss, color_moments, light_loss, texture_energies
-from faststyle.nets.layers import FixedNoise
 from faststyle.nets.lossnet import LossNetwork
 from faststyle.nets.styles import style_rows
 from faststyle.nets.transformer import TransformerNet
@@ -94,20 +93,20 @@ def test_the_noise_begins_elsewhere_at_every_step(make: Any) -> None:
 
 def test_a_training_step_moves_the_noise_and_puts_it_back(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     trained = make(1)
-    seen: list[list[tuple[int, int]]] = []
+    seen: list[tuple[int, int]] = []
     trained.trainer = SimpleNamespace(global_step=7, global_rank=0, world_size=1)
-    noise = [module for module in trained.net.modules() if isinstance(module, FixedNoise)]
+    dither = trained.net.dither
     judge = trained.judge
 
     def watched(*arguments: Any) -> Any:
-        seen.append([module.origin for module in noise])
+        seen.append(dither.origin)
         return judge(*arguments)
 
     monkeypatch.setattr(trained, "judge", watched)
     trained.training_step(torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8), 0)
     row, column = trained.noise_origin(7)
-    assert sorted(map(sorted, seen)) == [sorted([(row, column), (8 * row, 8 * column)])]
-    assert [module.origin for module in noise] == [(0, 0), (0, 0)]
+    assert seen == [(8 * row, 8 * column)]
+    assert dither.origin == (0, 0)
 
 
 def test_every_style_has_its_share_and_a_tenth_of_the_steps_are_weaker(make: Any) -> None:
