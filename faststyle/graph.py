@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from faststyle.nets.layers import (
+    FAINTEST,
     Blend,
     Chain,
     ConvNorm,
@@ -302,14 +303,13 @@ class Graph:
         if _does_nothing(module):
             return x
         _, fields, channels = module.gain.shape
-        fields_of_photo = self._relief(relief, photo)
         if id(module.gain) in self._rows:
             gains = self.op("Reshape", [self._row(module.gain), self.ints([fields, channels])])
             gains = self.op("Transpose", [gains], perm=[1, 0])
             gains = self.op("Reshape", [gains, self.ints([channels, fields, 1, 1])])
         else:  # a constant, which has an integer form
             gains = self.tensor("seeds.gains", module.gain.detach().cpu().numpy()[0].T[:, :, None, None])
-        grown = self.op("Conv", [fields_of_photo, gains], kernel_shape=[1, 1])
+        grown = self.op("Conv", [self._relief(relief, photo), gains], kernel_shape=[1, 1])
         both = self.tensor("seeds.sum", np.tile(np.eye(channels, dtype=np.float32), 2)[:, :, None, None])
         return self.op("Conv", [self.op("Concat", [x, grown], axis=1), both], kernel_shape=[1, 1])
 
@@ -330,7 +330,7 @@ class Graph:
             kernel_shape=window,
             group=len(around),
         )
-        size = self.op("Sqrt", [self.op("Add", [size, self.floats(1e-8)])])
+        size = self.op("Sqrt", [self.op("Add", [size, self.floats(FAINTEST)])])
         thrice = np.kron(np.eye(len(around)), np.ones((each, 1))).astype(np.float32)[:, :, None, None]
         size = self.op("Conv", [size, self.tensor("relief.thrice", thrice)], kernel_shape=[1, 1])
         edge = window[0] // 2

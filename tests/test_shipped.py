@@ -76,20 +76,21 @@ def test_no_lattice(pairs):
 
 
 def test_no_screens(pairs, request):
-    """Strokes that were chains of dots stood at 2e-4 to 1e-2 here, chequerboards at 0.014 to 0.06."""
+    """Strokes that were chains of dots stood at 1.4e-4 to 1e-2 here, chequerboards at 0.014 to 0.06."""
     # starry is of the time when they were.
-    seams, chequers = (5e-3, 2e-2) if request.node.callspec.params["pairs"] == ("starry", None) else (1e-4, 3e-3)
+    seams, chequers = (5e-3, 2e-2) if request.node.callspec.params["pairs"] == ("starry", None) else (5e-5, 3e-3)
     for _, after in pairs:
         image = torch.from_numpy(after).permute(2, 0, 1)[None].float() / 255
         assert seam_loss(image) < seams
         assert chequer_loss(image).sqrt() < chequers
 
 
-def test_no_bands_along_the_borders(pairs):
-    # What the photo has at its borders it may keep; a star or a stroke there counts too, so the bound is wide.
+def test_no_bands_along_the_borders(pairs, request):
+    # What the photo has at its borders it may keep; a star there counts too, so the bound is wide.
     steps = [border_step(after) - border_step(before) for before, after in pairs]
     assert np.mean(steps) < 15
-    assert max(steps) < 35
+    # A known fault: in the rocket's sky Composition VII has a dark band along the top (docs/styles.md).
+    assert max(steps) < (35 if request.node.callspec.params["pairs"] == ("gallery", "composition") else 25)
 
 
 @pytest.mark.parametrize("name", MODELS)

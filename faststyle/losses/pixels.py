@@ -144,7 +144,7 @@ def lattice_loss(image: Tensor) -> Tensor:
         _phase_variance(image, side) for side in range(CELL - 1, CELL + 2)
     )
     # Independent grains give 1 / cells of their own, a line across or down 1 / cells / side: these shares serve both.
-    chance = 7 / 16 * many / cells * smaller + 9 / 16 * few / cells * larger
+    chance = ((CELL - 1) * many * smaller + (CELL + 1) * few * larger) / (2 * CELL * cells)
     return (found - chance).clamp_min(0).mean()
 
 

@@ -37,6 +37,8 @@ FIELDS = 3 * len(SCALES)
 """Fields of a relief: two slopes and a spot of each scale."""
 WIDE = 3.0
 """Deviation of the Gaussian over which a relief is evened out, in cells of 8 pixels."""
+FAINTEST = 1e-8
+"""Mean square of slopes below which a relief is not enlarged any further: far less than the dither has."""
 
 
 def reflect_pad(x: Tensor, padding: int, multiple: int) -> Tensor:
@@ -130,7 +132,7 @@ class Relief(nn.Module):
         with torch.autocast(photo.device.type, enabled=False):  # it enlarges what bfloat16 would round away
             light = F.conv2d(photo.float(), self.light, stride=4)
             slopes = F.conv2d(F.pad(light, (self.margin,) * 4, mode="replicate"), self.slopes, stride=2)
-            size = (F.conv2d(slopes.square(), self.around, groups=len(SCALES)) + 1e-8).sqrt()
+            size = (F.conv2d(slopes.square(), self.around, groups=len(SCALES)) + FAINTEST).sqrt()
         edge = self.around.shape[-1] // 2
         return slopes[:, :, edge:-edge, edge:-edge] / size.repeat_interleave(3, 1)
 
