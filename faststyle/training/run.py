@@ -62,7 +62,8 @@ def fit(config: TrainConfig, on_progress: Callable[[Progress], None] | None = No
     """
     config = complete(config)
     folder = Path(config.runs) / config.name
-    checkpoint = find_checkpoint(config, folder / "last.ckpt")
+    checkpoint = folder / "last.ckpt"
+    saved = find_checkpoint(config, checkpoint)
     style_images = [style_image(path, config.loss) for path in config.style]
     digests = [file_digest(path) for path in config.style]  # now: a file may be gone when the run ends
     clock = Clock(config.optim)
@@ -70,7 +71,7 @@ def fit(config: TrainConfig, on_progress: Callable[[Progress], None] | None = No
     loss = config.loss
     weights = load_weights(loss.loss_network, config.loss_weights)
     judge = LossNetwork(loss.layers, weights, name=loss.loss_network)
-    net, parent = first_net(config, photos, judge, style_images, checkpoint)
+    net, parent = first_net(config, photos, judge, style_images, saved)
     system = StyleTransferSystem(config, net, judge, style_images, clock)
 
     if parent is not None:
@@ -95,18 +96,18 @@ def fit(config: TrainConfig, on_progress: Callable[[Progress], None] | None = No
     with _quiet(), _graceful_interrupt(stop):
         clock.start()
         try:
-            trainer.fit(system, photos, ckpt_path=checkpoint)
+            trainer.fit(system, photos, ckpt_path=checkpoint if saved else None)
         except torch.OutOfMemoryError:
             raise TrainingError("the device is out of memory: lower the batch or the size of the --crops") from None
         except MisconfigurationException as error:
             raise _refused(error) from None
         finished = clock.progress(trainer.global_step) >= 1.0
-        trainer.save_checkpoint(folder / "last.ckpt")
+        trainer.save_checkpoint(checkpoint)
         if system.validated_at != trainer.global_step:
             trainer.validate(system, photos, verbose=False)
     result = _deliver(config, system, photos, parent, digests, finished)
     if finished and trainer.is_global_zero:
-        (folder / "last.ckpt").unlink(missing_ok=True)
+        checkpoint.unlink(missing_ok=True)
     return result
 
 

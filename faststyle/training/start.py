@@ -79,8 +79,8 @@ def _named_net(config: TrainConfig) -> NetConfig:
     return NETS[config.net]
 
 
-def find_checkpoint(config: TrainConfig, path: Path) -> Path | None:
-    """The checkpoint to go on from; refuses to mix two runs."""
+def find_checkpoint(config: TrainConfig, path: Path) -> dict[str, Any] | None:
+    """The shape of the net in the checkpoint to go on from, None for a new run; refuses to mix two runs."""
     if not config.resume:
         finished = Path(config.out) / f"{config.name}.onnx"
         if finished.exists():
@@ -94,7 +94,8 @@ def find_checkpoint(config: TrainConfig, path: Path) -> Path | None:
         raise TrainingError(f"{path} does not exist: there is no run to resume; leave --resume out to start one")
     try:
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        saved, net = checkpoint["faststyle"]["config"], checkpoint["faststyle"]["net"]
+        saved: dict[str, Any] = checkpoint["faststyle"]["config"]
+        net: dict[str, Any] = checkpoint["faststyle"]["net"]
         (optimizer,) = checkpoint["optimizer_states"]
     except Exception as error:  # torch raises half a dozen kinds for a damaged file
         raise TrainingError(
@@ -131,7 +132,7 @@ def find_checkpoint(config: TrainConfig, path: Path) -> Path | None:
         raise TrainingError(
             f"{path} holds a run of a version whose --net {config.net} was another: choose another --name"
         )
-    return path
+    return net
 
 
 def style_image(path: str, loss: LossConfig) -> Tensor:
@@ -149,11 +150,12 @@ def first_net(
     photos: PhotoDataModule,
     judge: LossNetwork,
     style_images: Sequence[Tensor],
-    checkpoint: Path | None,
+    saved: dict[str, Any] | None,
 ) -> tuple[TransformerNet, ModelCard | None]:
-    """A fresh net, or the one that `init` names with its card, frozen if asked; a checkpoint will fill it.
+    """A fresh net, or the one that `init` names with its card, frozen if asked.
 
-    Its last styles are those of the paintings; with `add` it has those of `init` before them.
+    Its last styles are those of the paintings; with `add` it has those of `init` before them. A run that goes on names
+    the shape that it `saved`, which the checkpoint will fill.
     """
     count = len(config.style)
     if config.init is None:
@@ -173,11 +175,13 @@ def first_net(
     names = {style.name or card.name for style in card.styles} if config.add else set()
     if taken := names & {Path(painting).stem for painting in config.style}:
         raise TrainingError(f"{path} has a style {min(taken)} already: give the painting's file another name")
-    if checkpoint is not None:
+    if saved is not None:
         norm: Literal["instance", "frozen"] = "frozen" if config.frozen else "instance"
         net = TransformerNet(replace(net.config, styles=len(kept) + count, norm=norm))
-        if asdict(net.config) != torch.load(checkpoint, map_location="cpu", weights_only=True)["faststyle"]["net"]:
-            raise TrainingError(f"{path} is not what {checkpoint} was started from any more: choose another --name")
+        if net.config.to_dict() != saved:
+            raise TrainingError(
+                f"{path} is not what the run {config.name} was started from any more: choose another --name"
+            )
         return net, card
     if net.config.norm == "instance":
         net = with_rows(net, kept + _nearest(config, net, card, photos, judge, style_images))
