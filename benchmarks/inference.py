@@ -224,9 +224,10 @@ def macs_per_pixel(name: str) -> float | None:
         if isinstance(module, nn.Conv2d):
             module.register_forward_hook(count)
     with torch.inference_mode():
-        image = torch.zeros(1, 3, 64, 64)
-        net(image) if stock else net.paint(image, net.mixture())
-    return total / 64**2
+        image = torch.zeros(1, 3, 256, 256)
+        inside = 256 if stock else 256 - 2 * net.config.padding
+        net(image) if stock else net.paint(image, net.mixture(), inside, inside)
+    return total / 256**2
 
 
 def matrix_product() -> float:

@@ -77,12 +77,12 @@ def late(build: Build) -> Build:
 
     def built() -> TransformerNet:
         net = build()
-        place, block = next((place, module) for place, module in enumerate(net.body) if isinstance(module, DeepBlock))
+        (block,) = (module for module in net.body if isinstance(module, DeepBlock))
         inner, channels = block.back.conv.in_channels, block.back.conv.out_channels
         around = ResidualBlock(channels, rows=net.config.rows)  # it adds what its two parts make, as a DeepBlock does
         around.first = Chain(block.down, block.blocks)  # type: ignore[assignment]
         around.second = Upsample(inner, channels, relu=False, rows=net.config.rows)  # type: ignore[assignment]
-        net.body[place] = around
+        net.body = Chain(*(around if module is block else module for module in net.body))
         return net
 
     return built
@@ -306,7 +306,9 @@ def plot(means: dict[str, dict[str, float]], times: dict[str, dict[str, float]])
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}"'
         ' font-family="sans-serif" font-size="12">',
         f'<rect width="{width}" height="{height}" fill="white"/>',
-        text(edge, 24, "Content + 10 x style on validation photos, against milliseconds at 512 x 512, folded"),
+        text(
+            edge, 24, "Content + style weight x style on validation photos, against milliseconds at 512 x 512, folded"
+        ),
     ]
     for tick in (10, 20, 50, 100, 200, 500, 1000):
         if low <= np.log10(tick) <= high:

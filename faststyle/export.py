@@ -48,9 +48,9 @@ def export_onnx(weights: str | Path, model: str | Path) -> ModelCard:
 def build_onnx(net: TransformerNet, card: ModelCard) -> bytes:
     """The ONNX file of a net: input `image` and output `stylized`, both uint8 N x H x W x 3, all of N, H, W free.
 
-    Two more inputs have defaults, so that nobody needs to give them: `strength`, float32 [1], which is 1; and, in a net
-    of S > 1 styles, `style_weights`, float32 [S], the first style alone. Weights, 0 or more and not all 0, are
-    scaled to a sum of 1, strength is clipped to [0, 1].
+    Two more inputs have defaults, so that nobody needs to give them: `strength`, float32 [1], which is 1, in a net that
+    has a row for the photo; and, in one of S > 1 styles, `style_weights`, float32 [S], the first style alone. Weights,
+    0 or more and not all 0, are scaled to a sum of 1, strength is clipped to [0, 1].
     """
     graph = Graph(net)
     dims: list[str | int] = ["N", "H", "W", 3]

@@ -62,6 +62,7 @@ class Graph:
         self.initializers: list[onnx.TensorProto] = []
         self.inputs: list[onnx.ValueInfoProto] = []
         self._rows: dict[int, str] = {}
+        self._lengths: list[tuple[str, str]] = []
         self._constants: dict[str, str] = {}
         self._names = {module: name for name, module in net.named_modules()}
         self._emitters: dict[type[nn.Module], Callable[[Any, str], str]] = {
@@ -86,6 +87,7 @@ class Graph:
         for axis, size in ((2, width), (1, height)):
             x, total = self._mirrored(x, axis, size, padding)
             padded.insert(0, total)
+            self._lengths.insert(0, (size, total))
         photo = x = self.op("Cast", [self.op("Transpose", [x], perm=[0, 3, 1, 2])], to=TensorProto.FLOAT)
         # Pixels stay 0 to 255 on the way in: centring rides on the dither, scaling on the first convolution's weights.
         origin, size = self.tensor(ORIGIN, np.zeros(2, np.int64)), self.op("Concat", padded, axis=0)
@@ -313,13 +315,29 @@ class Graph:
         both = self.tensor("seeds.sum", np.tile(np.eye(channels, dtype=np.float32), 2)[:, :, None, None])
         return self.op("Conv", [self.op("Concat", [x, grown], axis=1), both], kernel_shape=[1, 1])
 
+    def _odd(self, light: str, square: int, margin: int) -> str:
+        """`odd_pad` of the light's squares that lie within the photo, to `margin` more of them than there were."""
+        first = self._net.config.padding // square
+        counts = [self.op("Div", [size, self.ints([square])]) for size, _ in self._lengths]
+        start, shape = self.ints([first, first]), self.op("Concat", counts, axis=0)
+        inside = self.op("Slice", [light, start, self.op("Add", [start, shape]), self.ints([2, 3])])
+        edges = mirrored = inside
+        begin = self.ints([-first - margin])
+        for axis, count, (_, total) in zip((2, 3), counts, self._lengths, strict=True):
+            end = self.op("Add", [self.op("Div", [total, self.ints([square])]), self.ints([margin - first])])
+            mirrored = self.op("Gather", [mirrored, self._wave(begin, end, count)], axis=axis)
+            place = self.op("Range", [*map(self._scalar, (begin, end, self.ints([1])))])
+            last = self.op("Sub", [count, self.ints([1])])
+            place = self.op("Min", [self.op("Max", [place, self.ints([0])]), last])
+            edges = self.op("Gather", [edges, place], axis=axis)
+        return self.op("Sub", [self.op("Add", [edges, edges]), mirrored])
+
     def _relief(self, module: Relief, photo: str) -> str:
         """The relief of a photo in levels, centred. Of each scale's size a convolution makes one for each field."""
         light = module.light.cpu().numpy() / np.float32(255)
         square, slopes, around = list(light.shape[2:]), module.slopes.cpu().numpy(), module.around.cpu().numpy()
         x = self.op("Conv", [photo, self.tensor("relief.light", light)], kernel_shape=square, strides=square)
-        pads = [0, 0, module.margin, module.margin]
-        x = self.op("Pad", [x, self.ints(pads * 2)], mode="edge")
+        x = self._odd(x, square[0], module.margin)
         x = self.op(
             "Conv", [x, self.tensor("relief.slopes", slopes)], kernel_shape=list(slopes.shape[2:]), strides=[2, 2]
         )

@@ -58,6 +58,8 @@ _FORMATS = {
 }
 """What is written for each suffix. GIF is only read: its 256 colours hold no painting."""
 _READABLE = {*_FORMATS, ".gif"}
+LEAST = 16
+"""Shortest side in pixels to which a picture is scaled down for its number of pixels: what networks take."""
 _WITH_ALPHA = {"PNG", "WEBP", "AVIF", "TIFF"}
 _JPEG_EXIF_LIMIT, _JPEG_XMP_LIMIT = 65533, 65504
 """Most bytes of EXIF and XMP that one JPEG segment holds."""
@@ -204,15 +206,15 @@ def resize_rgb(rgb: NDArray[np.uint8], width: int, height: int) -> NDArray[np.ui
     return np.array(Image.fromarray(rgb).resize((width, height), Image.Resampling.LANCZOS))
 
 
-def fit_pixels(rgb: NDArray[np.uint8], pixels: int, least: int = 16) -> NDArray[np.uint8]:
-    """Scale uint8 H x W x 3 down to about `pixels` pixels, but no side below `least`; a smaller one stays as it is."""
+def fit_pixels(rgb: NDArray[np.uint8], pixels: int) -> NDArray[np.uint8]:
+    """Scale uint8 H x W x 3 down to about `pixels` pixels, but no side below LEAST; a smaller one stays as it is."""
     height, width = rgb.shape[:2]
     scale = (pixels / (height * width)) ** 0.5
     if scale >= 1:
         return rgb
-    height, width = (max(least, round(side * scale)) for side in (height, width))
+    height, width = (max(LEAST, round(side * scale)) for side in (height, width))
     # A long narrow picture is squeezed along its length rather than let through.
-    longest = max(least, pixels // min(height, width))
+    longest = max(LEAST, pixels // min(height, width))
     return resize_rgb(rgb, min(width, longest), min(height, longest))
 
 

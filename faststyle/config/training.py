@@ -141,8 +141,8 @@ class TrainConfig:
     """Keep the styles of --init as they are, to the bit, and add the painting to them: only its own rows of scales,
     shifts, seeds and banks are learned."""
     frozen: bool = False
-    """Make the norms constants, measured on the photos, and train on with those: the fastest graph everywhere, of plain
-    convolutions. Needs --init."""
+    """Make the norms constants, measured on the photos, and train on with those: the fastest graph, convolutions
+    and the photo's relief. Needs --init."""
     val_data: str | None = None
     """Folder of validation photos, of which up to 32 are used; by default up to 16 of the photos are held out."""
     out: str = "checkpoints"

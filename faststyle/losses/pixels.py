@@ -185,10 +185,10 @@ def seam_loss(image: Tensor) -> Tensor:
     return torch.stack([lattice_loss(each) for each in sizes]).sum() if sizes else image.new_zeros(())
 
 
-def chequer_loss(image: Tensor, window: int = 8) -> Tensor:
+def chequer_loss(image: Tensor) -> Tensor:
     """Mean square of the local contrast of a chequerboard of single pixels; a scalar, 0 without one.
 
-    The diagonal detail of 2 x 2 pixels, by turns with either sign, averaged over squares of `window` pixels, half
+    The diagonal detail of 2 x 2 pixels, by turns with either sign, averaged over squares of CELL pixels, half
     overlapping. A painting has such detail too, but with signs at random, which cancel. A network that may paint no
     other screen paints this one, all of whose pixels have equal edges.
     """
@@ -196,7 +196,7 @@ def chequer_loss(image: Tensor, window: int = 8) -> Tensor:
     detail = (down[..., 1:] - down[..., :-1]) / 2
     height, width = detail.shape[2:]
     rows, columns = (1 - 2 * (torch.arange(size, device=image.device) % 2) for size in (height, width))
-    side = min(window, height, width)
+    side = min(CELL, height, width)
     if side == 0:
         return image.new_zeros(())
     return F.avg_pool2d(detail * (rows[:, None] * columns), side, max(1, side // 2)).square().mean()

@@ -24,6 +24,7 @@ __all__ = [
     "StyleBank",
     "StyleNorm",
     "Upsample",
+    "odd_pad",
     "reflect_pad",
 ]
 
@@ -50,12 +51,28 @@ def reflect_pad(x: Tensor, padding: int, multiple: int) -> Tensor:
     for dim in (2, 3):
         size = x.shape[dim]
         total = (size + 2 * padding + multiple - 1) // multiple * multiple
-        position = torch.arange(total, device=x.device) - padding
-        # A triangular wave of period 2 (size - 1): 0 1 2 ... size-1 ... 2 1 0 1 ...; the distance to its peak is even.
-        peak = size - 1
-        index = peak - ((position.abs() % (2 * peak)) - peak).abs() if peak else position * 0
-        x = x.index_select(dim, index)
+        x = x.index_select(dim, _mirrored(torch.arange(total, device=x.device) - padding, size))
     return x
+
+
+def odd_pad(x: Tensor, padding: int, height: int, width: int) -> Tensor:
+    """Continue a picture straight on, to height x width with `padding` above and to the left of it.
+
+    What lies beyond a border is twice the border less the mirrored picture. Mirrored alone, a sky that grows darker
+    upwards has a crease along its border, which is a line as no photo has one.
+    """
+    places = [torch.arange(total, device=x.device) - padding for total in (height, width)]
+    sizes = x.shape[2:]
+    rows, columns = (_mirrored(place, size) for place, size in zip(places, sizes, strict=True))
+    edge_rows, edge_columns = (place.clamp(0, size - 1) for place, size in zip(places, sizes, strict=True))
+    return 2 * x[:, :, edge_rows][..., edge_columns] - x[:, :, rows][..., columns]
+
+
+def _mirrored(position: Tensor, size: int) -> Tensor:
+    """Where in a row of `size` pixels a position is taken from, which may lie beyond its ends."""
+    # A triangular wave of period 2 (size - 1): 0 1 2 ... size-1 ... 2 1 0 1 ...; the distance to its peak is even.
+    peak = size - 1
+    return peak - ((position.abs() % (2 * peak)) - peak).abs() if peak else position * 0
 
 
 class Dither(nn.Module):
@@ -96,7 +113,8 @@ class Dither(nn.Module):
 
 class Relief(nn.Module):
     """What little there is in each part of a photo, brought to one size everywhere: N x 3 x H x W, centred, to N x 6 x
-    H/8 x W/8, H and W multiples of 8.
+    H/8 x W/8, H and W multiples of 8. The photo itself, height x width, lies `padding` pixels from the upper left
+    corner; its light alone is looked at, continued beyond its borders by `odd_pad`.
 
     At two scales the slopes of the photo's light across and down, and how it stands out from its surroundings, each
     over the root mean square of the three near there. So a cloud has as much relief as a house, and a flat area that of
@@ -125,13 +143,16 @@ class Relief(nn.Module):
 
     @property
     def margin(self) -> int:
-        """Squares of 4 pixels by which the light is continued outwards, so that no kernel looks beyond it."""
+        """Squares of 4 pixels by which the light is continued farther outwards, so that no kernel looks beyond it."""
         return self.slopes.shape[-1] // 2 + self.around.shape[-1] // 2 * 2
 
-    def forward(self, photo: Tensor) -> Tensor:
+    def forward(self, photo: Tensor, padding: int, height: int, width: int) -> Tensor:
         with torch.autocast(photo.device.type, enabled=False):  # it enlarges what bfloat16 would round away
             light = F.conv2d(photo.float(), self.light, stride=4)
-            slopes = F.conv2d(F.pad(light, (self.margin,) * 4, mode="replicate"), self.slopes, stride=2)
+            before, margin = padding // 4, self.margin
+            inside = light[:, :, before : before + height // 4, before : before + width // 4]
+            light = odd_pad(inside, before + margin, *(size + 2 * margin for size in light.shape[2:]))
+            slopes = F.conv2d(light, self.slopes, stride=2)
             size = (F.conv2d(slopes.square(), self.around, groups=len(SCALES)) + FAINTEST).sqrt()
         edge = self.around.shape[-1] // 2
         return slopes[:, :, edge:-edge, edge:-edge] / size.repeat_interleave(3, 1)
@@ -219,7 +240,7 @@ class FrozenNorm(nn.Module):
         scale = self.weight * torch.rsqrt(self.variance + self.eps)
         return scale, self.bias - self.mean * scale
 
-    def forward(self, x: Tensor, mixture: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, mixture: Tensor) -> Tensor:
         scale, shift = self.affine()
         return x * scale[:, None, None] + shift[:, None, None]
 

@@ -82,7 +82,7 @@ class TransformerNet(nn.Module):
         ValueError for another strength then, and for another count of weights."""
         height, width = image.shape[2:]
         padded = reflect_pad(image, self.config.padding, self.config.stride)
-        stylized = self.paint(padded, self.mixture(style_weights, strength))
+        stylized = self.paint(padded, self.mixture(style_weights, strength), height, width)
         pad = self.config.padding
         return stylized[:, :, pad : pad + height, pad : pad + width]
 
@@ -111,8 +111,9 @@ class TransformerNet(nn.Module):
         """
         self.dither.origin = (row * self.config.stride, column * self.config.stride)
 
-    def paint(self, padded: Tensor, mixture: Tensor) -> Tensor:
-        """Repaint a picture that is already padded: N x 3 x H x W in [0, 1], H and W multiples of the stride."""
+    def paint(self, padded: Tensor, mixture: Tensor, height: int, width: int) -> Tensor:
+        """Repaint a picture of height x width that is already padded: N x 3 x H x W in [0, 1], H and W multiples of the
+        stride."""
         # Centred input keeps the zeros of the inner padding at mid-grey; the sigmoid bounds the output by construction.
         photo = self.dither(padded - 0.5)
         x = self.encoder(photo, mixture)
@@ -120,6 +121,7 @@ class TransformerNet(nn.Module):
             x = self.body(x, mixture)
         else:
             deep, last = self.body
-            x = last(deep(x, self.relief(photo), mixture), mixture)
+            relief = self.relief(photo, self.config.padding, height, width)
+            x = last(deep(x, relief, mixture), mixture)
         painted = F.sigmoid(self.head(self.decoder(x, mixture)))
         return painted if self.blend is None else self.blend(painted, padded, mixture)

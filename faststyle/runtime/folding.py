@@ -2,8 +2,8 @@
 
 An instance norm subtracts a mean and divides by a deviation that it takes from the very picture it runs on. Once those
 numbers are known they are constants, the norm is a batch norm in inference, and onnxruntime folds it into the weights
-of the convolution before it. What is left is a chain of convolutions that stays in onnxruntime's fast layout, treats
-every tile of a picture alike and does not flicker from frame to frame.
+of the convolution before it. What is left, convolutions and the photo's relief, stays in onnxruntime's fast layout,
+treats every tile of a picture alike and does not flicker from frame to frame.
 
 The ONNX file is edited here as bytes, without the `onnx` package. Two rules of the protobuf encoding make that short: a
 message is a string of tagged fields in any order, and where a single-valued field is given twice, the last one holds.

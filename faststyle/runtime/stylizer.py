@@ -37,8 +37,8 @@ class Stylizer:
     `model` is a path, the name of a model in `checkpoints`, or the bytes of an ONNX file. `provider` forces where it
     runs (cpu, cuda, tensorrt, coreml, directml); by default the best that is installed. `threads` is how many the CPU
     uses. A photo above 4 megapixels is repainted in tiles, by a network that is folded for it (see `folded`), where the
-    model's card names a halo. Raises ModelError for a model that is missing, no ONNX or of another kind, and for a
-    provider that is missing.
+    model's card names a halo and it does not run in TensorRT. Raises ModelError for a model that is missing, no ONNX or
+    of another kind, and for a provider that is missing.
     """
 
     card: ModelCard | None

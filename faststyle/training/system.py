@@ -52,8 +52,8 @@ class StyleTransferSystem(pl.LightningModule):
     """Trains `net` to repaint photos in the styles of `style_images`, each 1 x 3 x H x W in [0, 1].
 
     Batches are uint8 N x 3 x H x W. Each picture of a step takes one style, and now and then all take a strength below
-    1, at which the style weighs less. The styles are the last of the net's: those before them stay as they are, and
-    what they share too. The loss network never enters a checkpoint.
+    1, at which they aim between photo and painting. The styles are the last of the net's: those before them stay as
+    they are, and what they share too. The loss network never enters a checkpoint.
     """
 
     def __init__(

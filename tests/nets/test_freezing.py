@@ -40,7 +40,7 @@ def test_a_frozen_norm_is_an_affine_map() -> None:
         norm.bias.copy_(torch.tensor([5.0, 6.0]))
     x = torch.rand(3, 2, 4, 5)
     expected = torch.stack([(x[:, 0] - 1) / 1 * 3 + 5, (x[:, 1] - 2) / 2 * 4 + 6], 1)
-    assert torch.allclose(norm(x), expected, atol=1e-6)
+    assert torch.allclose(norm(x, torch.ones(1, 1)), expected, atol=1e-6)
     scale, shift = norm.affine()
     assert torch.allclose(scale, torch.tensor([3.0, 2.0])) and torch.allclose(shift, torch.tensor([2.0, 2.0]))
 

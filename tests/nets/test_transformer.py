@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from faststyle.config import NETS, NetConfig
-from faststyle.nets.layers import ConvNorm, DeepBlock, Dither, Relief, Seeds, reflect_pad
+from faststyle.nets.layers import ConvNorm, DeepBlock, Dither, Relief, Seeds, odd_pad, reflect_pad
 from faststyle.nets.styles import style_rows
 from faststyle.nets.transformer import TransformerNet
 
@@ -51,6 +51,28 @@ def test_reflect_pad_fills_up_to_the_multiple():
     assert reflect_pad(torch.rand(1, 3, 21, 30), 32, multiple=4).shape == (1, 3, 88, 96)
 
 
+def test_odd_pad_is_numpys():
+    x = torch.rand(2, 3, 20, 30)
+    expected = np.pad(x.numpy(), ((0, 0), (0, 0), (12, 9), (12, 5)), mode="reflect", reflect_type="odd")
+    # numpy pads one axis after the other: in the corners it goes on from rows that have been turned around already.
+    found = odd_pad(x, 12, 41, 47).numpy()
+    assert np.allclose(found[:, :, 12:32], expected[:, :, 12:32], atol=1e-6)
+    assert np.allclose(found[..., 12:42], expected[..., 12:42], atol=1e-6)
+    assert np.allclose(found[:, :, 0, 0], 2 * x[:, :, 0, 0] - x[:, :, 12, 12], atol=1e-6)
+
+
+def test_odd_pad_continues_a_slope_straight_on():
+    rows, columns = torch.arange(-10.0, 50)[:, None], torch.arange(-10.0, 40)
+    slope = (3 * rows - 2 * columns)[None, None]
+    assert torch.equal(odd_pad(slope[:, :, 10:40, 10:33], 10, 60, 50)[..., 10:40, :], slope[..., 10:40, :])
+    assert torch.equal(odd_pad(slope[:, :, 10:40, 10:33], 10, 50, 43), slope[..., :50, :43])
+
+
+def test_odd_pad_turns_around_again_where_the_picture_is_small():
+    x = torch.tensor([0.0, 1, 3]).view(1, 1, 1, 3)
+    assert odd_pad(x, 4, 1, 11)[0, 0, 0, :].tolist() == [0, -1, -3, -1, 0, 1, 3, 5, 6, 5, 3]
+
+
 def test_the_dither_is_the_same_everywhere_and_unseen():
     noise = Dither(2.0)(torch.zeros(1, 1, 640, 640))
     assert 1.9 / 255 < noise.abs().max() <= 2 / 255
@@ -74,10 +96,12 @@ def test_the_dither_does_not_repeat(shift: int) -> None:
 def test_a_relief_is_recomputed_from_first_principles() -> None:
     relief = Relief()
     photo = torch.rand(2, 3, 80, 96) - 0.5
-    found = relief(photo)
+    found = relief(photo, 16, 49, 67)
     assert found.shape == (2, 6, 10, 12)
     luma = (photo[1].double() * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(0).numpy()
-    light = np.pad(luma.reshape(20, 4, 24, 4).mean((1, 3)), 20, mode="edge")
+    # The photo's own squares of 4 pixels are rows 4 to 16 and columns 4 to 20, less what is left of 49 and 67 pixels.
+    inside = torch.from_numpy(luma.reshape(20, 4, 24, 4).mean((1, 3))[4:16, 4:20])
+    light = odd_pad(inside[None, None], 24, 60, 64)[0, 0].numpy()
     place = np.arange(-8, 9)
 
     def bell(deviation: float, at: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -108,15 +132,24 @@ def test_a_relief_is_as_strong_where_the_photo_is_faint() -> None:
     """And follows the photo's lines: of stripes that lie across it has slopes down and none across."""
     rows = torch.arange(256)[:, None]
     stripes = torch.sin(rows / 6) * torch.where(torch.arange(256) < 128, 0.4, 0.01)
-    fields = Relief()(stripes.expand(1, 3, 256, 256))[0]
+    fields = Relief()(stripes.expand(1, 3, 256, 256), 0, 256, 256)[0]
     strong, faint = fields[:, 8:-8, 4:8].square().mean((1, 2)), fields[:, 8:-8, -8:-4].square().mean((1, 2))
     assert torch.allclose(strong, faint, rtol=0.1, atol=0.01)
     assert strong[1] > 0.5 and strong[0] < 0.01
-    flat = Relief()(Dither(2.0)(torch.zeros(1, 3, 256, 256)))
+    flat = Relief()(Dither(2.0)(torch.zeros(1, 3, 256, 256)), 0, 256, 256)[..., 5:-5, 5:-5]
     assert 0.7 < float(flat.square().mean()) < 1.1, "in a flat photo it is the dither's"
-    assert Relief()(torch.zeros(1, 3, 64, 64)).abs().max() < 0.1, "and without one there is none"
+    assert Relief()(torch.zeros(1, 3, 64, 64), 0, 64, 64).abs().max() < 0.1, "and without one there is none"
     with torch.autocast("cpu", torch.bfloat16):
-        assert Relief()(stripes.expand(1, 3, 256, 256))[0].equal(fields), "whatever the number format"
+        assert Relief()(stripes.expand(1, 3, 256, 256), 0, 256, 256)[0].equal(fields), "whatever the number format"
+
+
+@torch.no_grad()
+def test_a_relief_of_a_slope_has_no_line_along_the_borders() -> None:
+    """Mirrored, a sky that grows darker upwards has a crease there, which was painted as a band."""
+    slope = torch.linspace(-0.4, 0.4, 200)[:, None].expand(1, 3, 200, 160)
+    across, down, spot = Relief()(reflect_pad(slope, 64, 8), 64, 200, 160)[0, :3, 8:33, 8:28]
+    assert across.abs().max() < 0.01 and spot.abs().max() < 0.01
+    assert torch.allclose(down, down[12, 10], rtol=0.01)
 
 
 @torch.no_grad()
@@ -214,9 +247,9 @@ def test_no_pixel_depends_on_one_beyond_its_reach(config: NetConfig) -> None:
             module.norm = Through()  # type: ignore[assignment]  # norms see the whole picture
     for parameter in net.parameters():
         nn.init.constant_(parameter, 0.01)
-    farthest = 0
+    farthest, inside = 0, 400 - 2 * config.padding
     for place in range(200, 200 + config.stride):
         image = torch.rand(1, 3, 400, 400, requires_grad=True)
-        (slope,) = torch.autograd.grad(net.paint(image, net.mixture())[0, 0, place, place], image)
+        (slope,) = torch.autograd.grad(net.paint(image, net.mixture(), inside, inside)[0, 0, place, place], image)
         farthest = max(farthest, int((slope.abs().sum((0, 1)).nonzero() - place).abs().max()))
     assert config.reach - config.stride < farthest <= config.reach
