@@ -62,7 +62,7 @@ class Graph:
         self.initializers: list[onnx.TensorProto] = []
         self.inputs: list[onnx.ValueInfoProto] = []
         self._rows: dict[int, str] = {}
-        self._lengths: list[tuple[str, str]] = []
+        self._lengths: list[tuple[str, str]] = []  # the photo's, and with what it is mirrored by: down, across
         self._constants: dict[str, str] = {}
         self._names = {module: name for name, module in net.named_modules()}
         self._emitters: dict[type[nn.Module], Callable[[Any, str], str]] = {
@@ -83,11 +83,10 @@ class Graph:
         shape = self.op("Shape", ["image"])
         batch, height, width = (self.op("Slice", [shape, self.ints([i]), self.ints([i + 1])]) for i in range(3))
         x = "image"
-        padded: list[str] = []
         for axis, size in ((2, width), (1, height)):
             x, total = self._mirrored(x, axis, size, padding)
-            padded.insert(0, total)
             self._lengths.insert(0, (size, total))
+        padded = [total for _, total in self._lengths]
         photo = x = self.op("Cast", [self.op("Transpose", [x], perm=[0, 3, 1, 2])], to=TensorProto.FLOAT)
         # Pixels stay 0 to 255 on the way in: centring rides on the dither, scaling on the first convolution's weights.
         origin, size = self.tensor(ORIGIN, np.zeros(2, np.int64)), self.op("Concat", padded, axis=0)

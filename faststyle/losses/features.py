@@ -98,7 +98,7 @@ def stride_of(features: Tensor, image: Tensor) -> int:
 def texture_energies(features: Tensor, stride: int) -> Tensor:
     """How much texture each window of a picture has, in rising order: N x C x H x W to N x windows, in float32.
 
-    The log of the variance of each channel within the window, averaged over the channels; windows of WINDOW pixels, at
+    The log of the channels' mean variance within the window; windows of WINDOW pixels, at
     `stride` pixels a feature, half overlapping, one where the picture is smaller.
     """
     side = min(max(2, WINDOW // stride), *features.shape[-2:])

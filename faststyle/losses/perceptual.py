@@ -123,8 +123,10 @@ class PerceptualLoss:
         if photo is not None:
             light = light_loss(image, photo)
         content = content_loss(features[self.content_layer], target)
-        lattice = lattice_loss(image) + SCREENS * (seam_loss(image) + chequer_loss(image))
-        variation = total_variation(image)
+        with _slopes_for(self.lattice_weight):
+            lattice = lattice_loss(image) + SCREENS * (seam_loss(image) + chequer_loss(image))
+        with _slopes_for(self.tv_weight):
+            variation = total_variation(image)
         weights = style.new_tensor([self.layer_weights[layer] if self.layer_weights else 1.0 for layer in layers])
         strokes = (weights * (style + self.mean_weight * means)).sum() / weights.sum()
         strokes = strokes + self.evenness_weight * evenness + self.color_weight * colors
@@ -133,3 +135,8 @@ class PerceptualLoss:
         return LossTerms(
             content, style.mean(), evenness, means.mean(), colors, light, lattice, variation, layers, total
         )
+
+
+def _slopes_for(weight: float) -> torch.set_grad_enabled:
+    """What counts for nothing is reported, and not differentiated."""
+    return torch.set_grad_enabled(torch.is_grad_enabled() and weight > 0)

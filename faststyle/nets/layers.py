@@ -58,7 +58,8 @@ def reflect_pad(x: Tensor, padding: int, multiple: int) -> Tensor:
 def odd_pad(x: Tensor, padding: int, height: int, width: int) -> Tensor:
     """Continue a picture straight on, to height x width with `padding` above and to the left of it.
 
-    What lies beyond a border is twice the border less the mirrored picture. Mirrored alone, a sky that grows darker
+    What lies beyond a border is twice the border less the mirrored picture, which farther out than the picture is
+    large turns around at its other border. Mirrored alone, a sky that grows darker
     upwards has a crease along its border, which is a line as no photo has one.
     """
     places = [torch.arange(total, device=x.device) - padding for total in (height, width)]

@@ -96,12 +96,12 @@ class _ZooNetwork:
         return np.stack([self._repaint(photo) for photo in pixels])
 
     def _repaint(self, photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        height, width = photo.shape[:2]
-        if self._height or self._width:
-            fitted = resize_rgb(photo, self._width or width, self._height or height)
-            return resize_rgb(self._run(fitted), width, height)
-        padding = ((0, -height % _ZOO_STRIDE), (0, -width % _ZOO_STRIDE), (0, 0))
-        return self._run(np.pad(photo, padding, mode="reflect"))[:height, :width]
+        height, width = self._height or photo.shape[0], self._width or photo.shape[1]
+        fitted = photo if (height, width) == photo.shape[:2] else resize_rgb(photo, width, height)
+        free = [0 if fixed else -side % _ZOO_STRIDE for fixed, side in ((self._height, height), (self._width, width))]
+        padded = np.pad(fitted, ((0, free[0]), (0, free[1]), (0, 0)), mode="reflect")
+        result = self._run(padded)[:height, :width]
+        return result if fitted is photo else resize_rgb(result, photo.shape[1], photo.shape[0])
 
     def _run(self, photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
         values = np.ascontiguousarray(photo.transpose(2, 0, 1)[None], dtype=np.float32)

@@ -12,13 +12,14 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 from torch.utils.data import default_collate
 
 from faststyle.images import Picture, save_image
 from faststyle.training.system import StyleTransferSystem
 
-__all__ = ["Board", "Plateau", "Preview", "Progress", "Report", "Stop", "validation_losses"]
+__all__ = ["Board", "Keep", "Plateau", "Preview", "Progress", "Report", "Stop", "validation_losses"]
 
 GRID = 4
 """Validation photos shown in the picture grid; as many as there are styles, if those are more."""
@@ -108,6 +109,8 @@ class Plateau(pl.Callback):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, StyleTransferSystem)
         clock, step = pl_module.clock, trainer.global_step
+        if trainer.should_stop and step % trainer.val_check_interval:
+            return  # Lightning's own at an end or a Ctrl-C: a run that goes on later is to count as the whole one does
         total = validation_losses(trainer)["total"]
         if total < self._least * (1.0 - LEAST_FALL):
             self._least, self._stale = total, 0
@@ -123,6 +126,30 @@ class Plateau(pl.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._least, self._stale = state_dict["least"], state_dict["stale"]
+
+
+class Keep(pl.callbacks.Checkpoint):
+    """Writes a checkpoint every so many steps; where a validation is due after a step, once that is over.
+
+    Lightning's own is written before it, and a run that goes on from there leaves that validation out.
+    """
+
+    def __init__(self, path: Path, every: int) -> None:
+        self._path, self._every = path, every
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Tensor, batch_idx: int
+    ) -> None:
+        if trainer.global_step % trainer.val_check_interval:
+            self._write(trainer)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.state.fn == TrainerFn.FITTING and trainer.global_step % trainer.val_check_interval == 0:
+            self._write(trainer)
+
+    def _write(self, trainer: pl.Trainer) -> None:
+        if trainer.global_step % self._every == 0:
+            trainer.save_checkpoint(self._path)
 
 
 class Preview(pl.Callback):

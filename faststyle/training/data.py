@@ -184,7 +184,8 @@ class PhotoDataModule(pl.LightningDataModule):
             held_out = _spread(usable_photos(config.val_data, "--val-data"), VALIDATION)
         else:
             held_out = _spread(self.photos, min(HELD_OUT, len(self.photos) // 8))
-            self.photos = [path for path in self.photos if path not in set(held_out)]
+            left_out = set(held_out)
+            self.photos = [path for path in self.photos if path not in left_out]
             held_out = held_out or self.photos[:1]  # a tiny folder keeps all its photos to learn from
         self.validation = ValidationPhotos(held_out)
         if not len(self.validation):

@@ -16,7 +16,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.utilities import rank_zero_only
@@ -31,7 +30,7 @@ from faststyle.modelcard import ModelCard, Style
 from faststyle.nets.files import save_net
 from faststyle.nets.lossnet import LossNetwork
 from faststyle.nets.weights import load_weights
-from faststyle.training.callbacks import Board, Plateau, Preview, Progress, Report, Stop, validation_losses
+from faststyle.training.callbacks import Board, Keep, Plateau, Preview, Progress, Report, Stop, validation_losses
 from faststyle.training.clock import Clock
 from faststyle.training.data import PhotoDataModule
 from faststyle.training.start import complete, find_checkpoint, first_net, style_image
@@ -86,10 +85,7 @@ def fit(config: TrainConfig, on_progress: Callable[[Progress], None] | None = No
     callbacks: list[pl.Callback] = [Board(style_images), Preview(folder / "preview.jpg", len(style_images))]
     if on_progress is not None:
         callbacks.append(Report(rank_zero_only(on_progress)))
-    callbacks += [stop, Plateau(config.optim.patience)]
-    callbacks.append(
-        ModelCheckpoint(folder, "last", every_n_train_steps=config.checkpoint_every, enable_version_counter=False)
-    )
+    callbacks += [stop, Plateau(config.optim.patience), Keep(checkpoint, config.checkpoint_every)]
     # Lightning's own bar, summary and banners are for its own users; ours hear of a run through on_progress.
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     trainer = _trainer(config, callbacks)
@@ -97,10 +93,14 @@ def fit(config: TrainConfig, on_progress: Callable[[Progress], None] | None = No
         clock.start()
         try:
             trainer.fit(system, photos, ckpt_path=checkpoint if saved else None)
-        except torch.OutOfMemoryError:
-            raise TrainingError("the device is out of memory: lower the batch or the size of the --crops") from None
         except MisconfigurationException as error:
             raise _refused(error) from None
+        except RuntimeError as error:
+            if isinstance(error, torch.OutOfMemoryError) or "allocate" in str(error):  # the CPU's has no class
+                raise TrainingError("the memory did not suffice: lower the batch or the size of the --crops") from None
+            raise
+        except TrainingError as error:  # from one of the --workers torch brings a traceback as the message
+            raise TrainingError(str(error).rpartition("TrainingError: ")[2].strip()) from None
         finished = clock.progress(trainer.global_step) >= 1.0
         trainer.save_checkpoint(checkpoint)
         if system.validated_at != trainer.global_step:

@@ -99,12 +99,14 @@ def find_checkpoint(config: TrainConfig, path: Path) -> dict[str, Any] | None:
         (optimizer,) = checkpoint["optimizer_states"]
     except Exception as error:  # torch raises half a dozen kinds for a damaged file
         raise TrainingError(
-            f"{path} cannot be read ({str(error).splitlines()[0]}): delete it and start again"
+            f"{path} cannot be read ({(str(error) or type(error).__name__).splitlines()[0]}): delete it and start again"
         ) from None
     if "styles" not in net:
         raise TrainingError(f"{path} holds a run of faststyle 0.1, which cannot be resumed: choose another --name")
     older = TrainingError(f"{path} holds a run of an older version: choose another --name")
     if any("every" not in group for group in optimizer["param_groups"]):  # Adam's, whose state SOAP cannot go on from
+        raise older
+    if "suspect" not in checkpoint["faststyle"]:
         raise older
     gains = checkpoint["state_dict"].get("net.body.0.seeds.gain")
     if gains is not None and gains.shape[1] != FIELDS:  # of fixed noise, which a relief has replaced

@@ -224,6 +224,7 @@ class StyleTransferSystem(pl.LightningModule):
             "end": self.clock.end,
             "origin": self.origin,
             "crops": self.crops,
+            "suspect": self._suspect,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -231,6 +232,7 @@ class StyleTransferSystem(pl.LightningModule):
         self.origin = checkpoint["faststyle"]["origin"]
         self.clock.restore(checkpoint["faststyle"]["seconds"], checkpoint["faststyle"]["end"])
         self.crops = checkpoint["faststyle"]["crops"]
+        self._suspect = checkpoint["faststyle"]["suspect"]
         (schedule,), (optimizer,) = checkpoint["lr_schedulers"], checkpoint["optimizer_states"]
         before, rate = schedule["base_lrs"][0], self.config.optim.learning_rate
         if rate != before:

@@ -44,6 +44,9 @@ def test_perceptual_loss_adds_its_weighted_terms():
     names = {"total", "content", "style", "evenness", "means", "colors", "light", "lattice", "total_variation"}
     assert set(terms.scalars()) == names | {"style_a", "style_b"}
     assert terms.evenness == terms.means == terms.colors == terms.light == 0
+    terms = PerceptualLoss(grams, "b", style_weight=10.0)(image.requires_grad_(), features, content)
+    assert terms.lattice == lattice and terms.total_variation == total_variation(image)
+    assert not terms.lattice.requires_grad and not terms.total_variation.requires_grad, "what weighs nothing is cheap"
 
 
 def test_perceptual_loss_of_a_network_has_evenness_means_colors_and_light():

@@ -140,6 +140,17 @@ def test_the_zoo_network_of_a_fixed_size(
     assert result.shape == flat.shape and np.array_equal(result, 255 - flat)
 
 
+def test_the_zoo_network_with_one_free_side(build_model: Callable[..., ModelProto]) -> None:
+    """It gets multiples of 4 there, and the size that it wants on the other."""
+    model = build_model("x", "y", TensorProto.FLOAT, [1, 3, 24, "W"])
+    model.graph.node[2].output[0] = "plain"
+    model.graph.node.append(helper.make_node("SpaceToDepth", ["plain"], ["folded"], blocksize=4))
+    model.graph.node.append(helper.make_node("DepthToSpace", ["folded"], ["y"], blocksize=4))
+    flat = np.full((60, 51, 3), 200, np.uint8)
+    result = Stylizer(model.SerializeToString())(flat)
+    assert result.shape == flat.shape and np.array_equal(result, 255 - flat)
+
+
 def test_values_outside_the_range_are_clipped(build_model: Callable[..., ModelProto]) -> None:
     model = build_model("x", "y", TensorProto.FLOAT, [1, 3, "H", "W"])
     model.graph.initializer[0].CopyFrom(helper.make_tensor("white", TensorProto.FLOAT, [], [300.0]))

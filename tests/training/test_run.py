@@ -72,16 +72,23 @@ def same(one, other):
     return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
 
 
-def test_killed_at_step_11_and_resumed_is_the_whole_run_bit_for_bit(settings, tmp_path):
-    whole = fit(settings(max_steps=20, name="whole", val_every=7))
-    config = settings(max_steps=20, name="parts", checkpoint_every=10, val_every=7)
+@pytest.mark.parametrize("val_every", [5, 7])
+def test_killed_at_step_11_and_resumed_is_the_whole_run_bit_for_bit(settings, tmp_path, val_every):
+    seen: list[Progress] = []
+    whole = fit(settings(max_steps=20, name="whole", val_every=val_every), seen.append)
+    totals = {item.step: item.losses["total"] for item in seen if item.validation}
+    config = settings(max_steps=20, name="parts", checkpoint_every=10, val_every=val_every)
     assert run_and_signal(config, "SIGKILL", 11, tmp_path).returncode == -signal.SIGKILL
     checkpoint = torch.load(tmp_path / "runs" / "parts" / "last.ckpt", weights_only=True)
     assert checkpoint["global_step"] == 10
     assert not any("features" in key for key in checkpoint["state_dict"]), "the loss network stays out of checkpoints"
-    steps = []
-    parts = fit(replace(config, resume=True), lambda item: steps.append(item.step))
-    assert steps[0] == 11
+    (plateau,) = (state for name, state in checkpoint["callbacks"].items() if name.startswith("Plateau"))
+    least = min(total for step, total in totals.items() if step <= 10)
+    assert least <= plateau["least"] <= 1.006 * least, "a validation that is due at its step is in it"
+    items: list[Progress] = []
+    parts = fit(replace(config, resume=True), items.append)
+    assert items[0].step == 11
+    assert [item.step for item in items if item.validation] == [step for step in totals if step > 10]
     assert same(whole.weights, parts.weights)
     assert whole.card.metrics == parts.card.metrics
     assert whole.card.training == parts.card.training | {"seconds": whole.card.training["seconds"]}
@@ -121,6 +128,10 @@ def test_a_run_ends_when_the_validation_loss_has_stopped_falling(settings, tmp_p
     steps: list[int] = []
     result = fit(replace(config, resume=True), lambda item: steps.append(item.step))
     assert (steps[0], result.card.training["steps"], result.finished) == (32, 33, True)
+    config = settings(max_steps=1000, name="stopped", val_every=10, optim=still)
+    assert run_and_signal(config, "SIGINT", 25, tmp_path).returncode == 0
+    result = fit(replace(config, resume=True))
+    assert result.card.training["steps"] == 33, "the validation of what Ctrl-C left does not count"
     forever = settings(max_steps=40, name="forever", val_every=10, optim=still | {"patience": 0})
     assert fit(forever).card.training["steps"] == 40
 
@@ -153,6 +164,25 @@ def test_not_a_number_stops_the_run_and_keeps_the_checkpoint(settings, tmp_path,
     assert kept["global_step"] == 4
     assert all(torch.isfinite(value).all() for value in kept["state_dict"].values())
     assert not list((tmp_path / "out").iterdir())
+
+
+def test_too_large_a_step_is_answered_in_one_line(settings, monkeypatch):
+    def greedy(self, photos, *how):
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr("faststyle.training.system.StyleTransferSystem.judge", greedy)
+    with pytest.raises(TrainingError, match=r"^the memory did not suffice: .*--crops"):
+        fit(settings())
+
+
+def test_what_a_worker_process_has_to_say_comes_without_its_traceback(settings, monkeypatch):
+    def unplugged(self, index):
+        raise TrainingError("no photo can be read any more")
+
+    monkeypatch.setattr("faststyle.training.data.PhotoCrops._photo", unplugged)
+    with pytest.raises(TrainingError) as error:
+        fit(settings(trainer=TrainerConfig(accelerator="cpu", devices="1", workers=1)))
+    assert str(error.value) == "no photo can be read any more"
 
 
 def test_a_flat_output_stops_the_run(settings, monkeypatch):
@@ -275,6 +305,10 @@ def begun_by_adam(checkpoint):
     checkpoint["optimizer_states"] = [torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))]).state_dict()]
 
 
+def without_the_count_of_flat_pictures(checkpoint):
+    del checkpoint["faststyle"]["suspect"]
+
+
 def with_seeds_of_noise(checkpoint):
     """Three fields of it, where a relief has six."""
     gain = checkpoint["state_dict"]["net.body.0.seeds.gain"]
@@ -287,6 +321,7 @@ def with_seeds_of_noise(checkpoint):
         (of_the_first_version, r"a run of faststyle 0\.1, which cannot be resumed"),
         (of_a_loss_with_fewer_terms, r"last\.ckpt holds a run of an older version: choose another --name"),
         (begun_by_adam, r"last\.ckpt holds a run of an older version: choose another --name"),
+        (without_the_count_of_flat_pictures, r"last\.ckpt holds a run of an older version: choose another --name"),
         (with_seeds_of_noise, r"last\.ckpt holds a run of an older version: choose another --name"),
     ],
 )
@@ -318,9 +353,10 @@ def test_two_runs_are_not_mixed(settings, tmp_path):
     torch.save(older, checkpoint)
     with pytest.raises(TrainingError, match="a version whose --net nano was another: choose another --name"):
         fit(replace(config, resume=True))
-    os.truncate(checkpoint, checkpoint.stat().st_size // 2)
-    with pytest.raises(TrainingError, match="cannot be read"):
-        fit(replace(config, resume=True))
+    for size in (checkpoint.stat().st_size // 2, 0):
+        os.truncate(checkpoint, size)
+        with pytest.raises(TrainingError, match="cannot be read"):
+            fit(replace(config, resume=True))
 
 
 def test_a_checkpoint_remembers_its_settings(settings, tmp_path):
