@@ -70,9 +70,10 @@ def test_the_sidecar_is_the_embedded_card(name):
 
 
 def test_no_lattice(pairs):
+    """A weave of 7 levels was seen at 100 %; one of 3 beside strokes of a hundred is not."""
     for before, after in pairs:
         chance = max(phase_spread(before), phase_spread(after, 7), phase_spread(after, 9))
-        assert phase_spread(after) <= chance + 1
+        assert phase_spread(after) ** 2 <= chance**2 + 3**2
 
 
 def test_no_screens(pairs, request):
@@ -85,12 +86,11 @@ def test_no_screens(pairs, request):
         assert chequer_loss(image).sqrt() < chequers
 
 
-def test_no_bands_along_the_borders(pairs, request):
+def test_no_bands_along_the_borders(pairs):
     # What the photo has at its borders it may keep; a star there counts too, so the bound is wide.
     steps = [border_step(after) - border_step(before) for before, after in pairs]
     assert np.mean(steps) < 15
-    # A known fault: in the rocket's sky Composition VII has a dark band along the top (docs/styles.md).
-    assert max(steps) < (35 if request.node.callspec.params["pairs"] == ("gallery", "composition") else 25)
+    assert max(steps) < 25
 
 
 @pytest.mark.parametrize("name", MODELS)
