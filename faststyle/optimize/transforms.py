@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from faststyle.errors import OptimizeError
+from faststyle.nets.devices import out_of_memory
 
 __all__ = ["Gradient", "Objective", "Terms", "blended", "gradient_of", "greyscale", "jittered", "smoothed", "tiled"]
 
@@ -42,7 +43,7 @@ def gradient_of(objective: Objective) -> Gradient:
             terms = objective(pixels)
             (slope,) = torch.autograd.grad(terms.total, pixels)
         except RuntimeError as error:
-            if isinstance(error, torch.OutOfMemoryError) or "allocate" in str(error):
+            if out_of_memory(error):
                 raise OptimizeError("the memory did not suffice after all: choose a smaller --size") from None
             raise
         return terms.scalars(), slope.contiguous()

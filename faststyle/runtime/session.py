@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from faststyle.errors import ConfigError, ModelError
+from faststyle.errors import ConfigError, ModelError, first_line
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -57,8 +57,7 @@ def open_session(
     try:
         import onnxruntime
     except ImportError as error:
-        reason = str(error).splitlines()[0]
-        raise ModelError(f"onnxruntime cannot be imported ({reason}): {_REMEDIES['cpu']}") from None
+        raise ModelError(f"onnxruntime cannot be imported ({first_line(error)}): {_REMEDIES['cpu']}") from None
 
     installed = onnxruntime.get_available_providers()
     if provider is not None and _NAMES[provider] not in installed:
@@ -125,6 +124,5 @@ def _load_error(name: str, error: Exception) -> ModelError:
 
 def gist(error: Exception) -> str:
     """The gist of an onnxruntime message in one line, without its code and the place in its source."""
-    text = (str(error) or type(error).__name__).splitlines()[0]
-    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", first_line(error))
     return re.sub(r"^/\S+:\d+ .*?\) (?=[A-Z])", "", text)[:200].strip()

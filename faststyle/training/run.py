@@ -23,10 +23,11 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException  # 
 
 import faststyle
 from faststyle.config import TrainConfig
-from faststyle.errors import ConfigError, TrainingError, WriteError
+from faststyle.errors import ConfigError, TrainingError, WriteError, first_line
 from faststyle.export import export_onnx
 from faststyle.files import file_digest, write_file
 from faststyle.modelcard import ModelCard, Style
+from faststyle.nets.devices import out_of_memory
 from faststyle.nets.files import save_net
 from faststyle.nets.lossnet import LossNetwork
 from faststyle.nets.weights import load_weights
@@ -96,7 +97,7 @@ def fit(config: TrainConfig, on_progress: Callable[[Progress], None] | None = No
         except MisconfigurationException as error:
             raise _refused(error) from None
         except RuntimeError as error:
-            if isinstance(error, torch.OutOfMemoryError) or "allocate" in str(error):  # the CPU's has no class
+            if out_of_memory(error):
                 raise TrainingError("the memory did not suffice: lower the batch or the size of the --crops") from None
             raise
         except TrainingError as error:  # from one of the --workers torch brings a traceback as the message
@@ -138,9 +139,8 @@ def _trainer(config: TrainConfig, callbacks: list[pl.Callback]) -> pl.Trainer:
 
 
 def _refused(error: Exception) -> ConfigError:
-    reason = (str(error) or type(error).__name__).splitlines()[0]
     remedy = "check --accelerator, --devices, --num-nodes, --strategy and --precision"
-    return ConfigError(f"Lightning does not take these settings ({reason}): {remedy}")
+    return ConfigError(f"Lightning does not take these settings ({first_line(error)}): {remedy}")
 
 
 class _WholeFiles(TorchCheckpointIO):

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from faststyle.checkpoints import find_weights, list_weights
 from faststyle.config import NETS, LossConfig, NetConfig, TrainConfig
-from faststyle.errors import ConfigError, ModelError, TrainingError
+from faststyle.errors import ConfigError, ModelError, TrainingError, first_line
 from faststyle.files import file_digest
 from faststyle.images import read_image, scale_short_side, without_grain
 from faststyle.modelcard import ModelCard
@@ -98,18 +98,14 @@ def find_checkpoint(config: TrainConfig, path: Path) -> dict[str, Any] | None:
         net: dict[str, Any] = checkpoint["faststyle"]["net"]
         (optimizer,) = checkpoint["optimizer_states"]
     except Exception as error:  # torch raises half a dozen kinds for a damaged file
-        raise TrainingError(
-            f"{path} cannot be read ({(str(error) or type(error).__name__).splitlines()[0]}): delete it and start again"
-        ) from None
+        raise TrainingError(f"{path} cannot be read ({first_line(error)}): delete it and start again") from None
     if "styles" not in net:
         raise TrainingError(f"{path} holds a run of faststyle 0.1, which cannot be resumed: choose another --name")
     older = TrainingError(f"{path} holds a run of an older version: choose another --name")
-    if any("every" not in group for group in optimizer["param_groups"]):  # Adam's, whose state SOAP cannot go on from
-        raise older
-    if "suspect" not in checkpoint["faststyle"]:
-        raise older
+    by_adam = any("every" not in group for group in optimizer["param_groups"])  # SOAP cannot go on from its state
     gains = checkpoint["state_dict"].get("net.body.0.seeds.gain")
-    if gains is not None and gains.shape[1] != FIELDS:  # of fixed noise, which a relief has replaced
+    of_noise = gains is not None and gains.shape[1] != FIELDS  # which a relief has replaced
+    if by_adam or of_noise or "suspect" not in checkpoint["faststyle"]:
         raise older
     now = asdict(config)
     free = {"optim": {"max_steps", "max_time", "learning_rate", "gradient_clip", "patience"}}
