@@ -24,9 +24,9 @@ def write_file(path: str | os.PathLike[str], data: bytes) -> None:
     holds the name: as root, a rename would replace a device.
     """
     path = Path(path)
-    _refuse_other_kinds(path)
     temporary = path.with_name(f".faststyle-{secrets.token_hex(6)}.tmp")
     with write_errors(path):
+        _refuse_other_kinds(path)
         try:
             temporary.write_bytes(data)
             os.replace(temporary, path)

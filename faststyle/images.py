@@ -67,7 +67,11 @@ _JPEG_EXIF_LIMIT, _JPEG_XMP_LIMIT = 65533, 65504
 _ORIENTATION, _XMP = 0x0112, 700
 _PIXEL_LAYOUT = {*range(254, 260), 262, 266, 273, *range(277, 280), 284, 317, 320, *range(322, 326), 338, 339, 34675}
 """TIFF tags that describe how the pixels were stored; in a rewritten picture they would be wrong."""
+_OLD_PIXELS = {330, 347, 34377, 37724}
+"""TIFF tags that hold the photo once more: smaller pages, tables, and Photoshop's thumbnail and layers."""
 _EXIF_DIMENSIONS = (0xA002, 0xA003)
+_LARGEST_PROFILE = 32 << 20
+"""Most bytes of a PNG's colour profile."""
 _PROFILE_SPACE = {"L": b"GRAY", "CMYK": b"CMYK"}
 """Modes whose own profile is used up on the way to sRGB, and the colour space that it must name."""
 
@@ -127,13 +131,31 @@ def _opened(source: str | os.PathLike[str] | bytes | BinaryIO) -> Iterator[tuple
     else:
         name = str(getattr(source, "name", "the picture"))
         source = io.BytesIO(source if isinstance(source, bytes) else source.read())
-    try:
+    with _read_errors(name):
         # Pillow warns of large pictures below its limit too. The lock is there because warning filters are global.
-        with _opening, warnings.catch_warnings():
+        with _opening, warnings.catch_warnings(), _large_profiles():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = Image.open(source)
         with image:
             yield image, name
+
+
+@contextlib.contextmanager
+def _large_profiles() -> Iterator[None]:
+    """Let Pillow open PNGs with a profile above 1 MiB, as scanners and printers have: it takes them for an attack."""
+    limit = PngImagePlugin.MAX_TEXT_CHUNK
+    PngImagePlugin.MAX_TEXT_CHUNK = max(limit, _LARGEST_PROFILE)
+    try:
+        yield
+    finally:
+        PngImagePlugin.MAX_TEXT_CHUNK = limit
+
+
+@contextlib.contextmanager
+def _read_errors(name: str) -> Iterator[None]:
+    """Turn what Pillow answers within this into ImageErrors that name the picture and the remedy."""
+    try:
+        yield
     except ImageError:
         raise
     except FileNotFoundError:
@@ -152,8 +174,14 @@ def picture_from_pil(image: Image.Image, name: str = "the picture") -> Picture:
     """Take over a PIL image, which stays as it is: upright, 8-bit RGB, hidden pixels filled, metadata kept.
 
     Orientation is applied and reset in the EXIF. Grey and CMYK with a profile of their own become sRGB through it. What
-    lies under alpha 0 becomes the mean of the pixels that show, so that it cannot bleed into them.
+    lies under alpha 0 becomes the mean of the pixels that show, so that it cannot bleed into them. Raises ImageError
+    where its file turns out to be damaged, which shows only now.
     """
+    with _read_errors(name):
+        return _taken_over(image, name)
+
+
+def _taken_over(image: Image.Image, name: str) -> Picture:
     exif = _kept_exif(image, name)  # before the pixels are loaded: a TIFF file is closed by that
     format = "JPEG" if image.format == "MPO" else image.format or "PNG"
     image = ImageOps.exif_transpose(image)
@@ -280,12 +308,19 @@ def encode_image(picture: Picture, format: str, quality: int = 95) -> bytes:
 def list_images(folder: str | os.PathLike[str]) -> list[Path]:
     """All pictures below a folder by their suffix, sorted; hidden files and folders are passed over.
 
-    Links to folders are not followed. Raises ImageError where there is no such folder.
+    Links to folders are not followed, and folders that cannot be read are passed over with a warning. Raises ImageError
+    where there is no such folder, or it cannot be read itself.
     """
     if not os.path.isdir(folder):
         raise ImageError(f"{os.fspath(folder)} is not a folder: check the path")
     found: list[Path] = []
-    for parent, folders, files in os.walk(folder):
+
+    def passed_over(error: OSError) -> None:
+        if error.filename == os.fspath(folder):
+            raise ImageError(f"{error.filename} cannot be read ({error.strerror}): check its permissions")
+        _log.warning("%s is passed over: it cannot be read (%s)", error.filename, error.strerror)
+
+    for parent, folders, files in os.walk(folder, onerror=passed_over):
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [
             Path(parent, name)
@@ -300,7 +335,7 @@ def _kept_exif(image: Image.Image, name: str) -> bytes | None:
     try:
         exif = Image.Exif()
         exif.load(image.getexif().tobytes())  # a copy: the image keeps its own; a thumbnail (IFD 1) is left behind
-        for tag in (*_PIXEL_LAYOUT, _XMP):
+        for tag in (*_PIXEL_LAYOUT, *_OLD_PIXELS, _XMP):
             exif.pop(tag, None)
         if ExifTags.IFD.Exif in exif:
             for tag in _EXIF_DIMENSIONS:

@@ -79,3 +79,8 @@ def test_a_target_where_nothing_may_be_written_is_refused(
 
 def test_a_target_with_a_name_too_long_is_refused(tmp_path: Path) -> None:
     assert "choose another" in refusal(tmp_path / ("x" * 300 + ".png"))
+
+
+def test_a_name_too_long_is_an_error_of_ours(tmp_path: Path) -> None:
+    with pytest.raises(WriteError, match="choose another"):
+        write_file(tmp_path / ("x" * 300), b"data")

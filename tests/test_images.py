@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import struct
 from functools import cache
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageCms, PngImagePlugin
+from PIL import ExifTags, Image, ImageCms, PngImagePlugin, TiffImagePlugin
 
 from faststyle.errors import ImageError
 from faststyle.images import (
@@ -362,3 +364,48 @@ def test_without_grain() -> None:
 def test_scale_short_side() -> None:
     assert scale_short_side(np.zeros((30, 90, 3), np.uint8), 60).shape == (60, 180, 3)
     assert scale_short_side(np.zeros((90, 31, 3), np.uint8), 15).shape == (44, 15, 3)
+
+
+def test_list_images_tells_of_folders_that_it_cannot_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("a.png", "private/b.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    closed, scandir = "private", os.scandir
+
+    def guarded(path: str) -> Any:
+        if os.path.basename(path) == closed:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)  # root may read everything
+    assert list_images(tmp_path) == [tmp_path / "a.png"]
+    assert f"{tmp_path / 'private'} is passed over: it cannot be read (Permission denied)" in caplog.text
+    closed = tmp_path.name
+    with pytest.raises(ImageError, match=r"cannot be read \(Permission denied\): check its permissions"):
+        list_images(tmp_path)
+
+
+def test_what_holds_the_old_pixels_is_left_out(pixels: Pixels) -> None:
+    """Photoshop shows the layers of a TIFF rather than its pixels."""
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    for tag in (34377, 37724):
+        tags.tagtype[tag] = 7
+        tags[tag] = b"8BIM" * 100
+    tags[271] = "Camera"
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "TIFF", tiffinfo=tags)
+    for format in ("TIFF", "JPEG", "PNG"):
+        with Image.open(io.BytesIO(encode_image(read_image(buffer.getvalue()), format))) as image:
+            exif = image.getexif()
+        assert exif[271] == "Camera"
+        assert 34377 not in exif and 37724 not in exif
+
+
+def test_a_large_profile_survives(pixels: Pixels) -> None:
+    noise = np.random.default_rng(0).bytes(3 << 20)
+    profile, buffer, limit = noise[:16] + b"RGB " + noise[20:], io.BytesIO(), PngImagePlugin.MAX_TEXT_CHUNK
+    Image.fromarray(pixels).save(buffer, "PNG", icc_profile=profile)
+    assert read_image(buffer.getvalue()).icc_profile == profile
+    assert limit == PngImagePlugin.MAX_TEXT_CHUNK

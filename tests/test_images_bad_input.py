@@ -20,6 +20,7 @@ from faststyle.errors import ImageError, WriteError
 from faststyle.images import (
     Picture,
     encode_image,
+    picture_from_pil,
     read_image,
     save_image,
 )
@@ -152,3 +153,11 @@ def test_a_picture_that_a_format_does_not_hold(pixels: Pixels) -> None:
     one_line(error, "wide.png cannot be written as JPEG", "choose .png")
     with pytest.raises(ImageError, match="cannot be written as NONSENSE"):
         encode_image(replace(wide, rgb=pixels), "NONSENSE")
+
+
+def test_a_pil_image_of_a_file_cut_short(pixels: Pixels) -> None:
+    """Pillow decodes when the pixels are asked for."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    with Image.open(io.BytesIO(buffer.getvalue()[:-60])) as image, pytest.raises(ImageError, match="cannot be read"):
+        picture_from_pil(image)

@@ -40,7 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code; `argv` is the command line without the program's name."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="surrogateescape")  # file names need not be text
+        # File names need not be text, and on Windows not of the code page that a redirected output has.
+        sys.stdout.reconfigure(encoding=sys.getfilesystemencoding(), errors="surrogateescape")
     with notes_on_stderr(), warnings.catch_warnings():
         # Pillow warns of oddities in a photo's metadata, which nobody at a terminal can act on.
         warnings.filterwarnings("ignore", module=r"PIL\.")

@@ -9,6 +9,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from faststyle.cli.console import needs, report
+from faststyle.cli.steps import make_folder
 from faststyle.errors import ModelError
 
 __all__ = ["Options", "run"]
@@ -30,10 +31,13 @@ class Options:
     output: Annotated[
         str | None, arg(aliases=("-o",), metavar="FILE.onnx", help_behavior_hint="(default: beside the weights)")
     ] = None
-    """Where to write the model; NAME-int8.onnx is the default with --int8."""
+    """Where to write the model; NAME-int8.onnx by default with --int8, NAME-required.onnx with --required-inputs."""
     int8: Annotated[str | None, arg(metavar="DIR", help_behavior_hint="(default: float32)")] = None
     """Compute in 8-bit integers, with ranges measured on up to 32 photos of this folder: smaller, and faster where the
     processor has byte products (AVX-512 VNNI, ARM). Takes weights that were trained with --frozen."""
+    required_inputs: bool = False
+    """Give strength and style_weights no defaults: every call must then name them, for programs that see no optional
+    inputs, such as onnxruntime-web and onnxruntime-node."""
 
 
 def run(options: Options) -> int:
@@ -41,14 +45,18 @@ def run(options: Options) -> int:
     with needs("train"):
         from faststyle.export import export_onnx
     from faststyle.checkpoints import find_weights
+    from faststyle.files import check_target
 
     weights = find_weights(options.weights)
-    beside = weights.with_name(f"{weights.stem}{'-int8' if options.int8 is not None else ''}.onnx")
+    kind = "-int8" if options.int8 is not None else "-required" if options.required_inputs else ""
+    beside = weights.with_name(f"{weights.stem}{kind}.onnx")
     model = Path(options.output) if options.output is not None else beside
     if model.suffix != ".onnx":
         raise ModelError(f"{model} does not end in .onnx: name the model to write with -o FILE.onnx")
+    check_target(model)
+    make_folder(model)
     if options.int8 is None:
-        export_onnx(weights, model)
+        export_onnx(weights, model, options.required_inputs)
     else:
         _export_int8(weights, model, options.int8)
     print(model)

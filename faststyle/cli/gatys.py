@@ -79,6 +79,9 @@ def run(options: Options) -> int:
     photo, paintings = read_image(options.content), [read_image(path) for path in options.styles]
     inputs = (options.content, *options.styles, *options.mask, options.init)
     output = claim(_output(options), inputs)
+    if options.save_every is not None:
+        for step in range(options.save_every, config.steps + 1, options.save_every):
+            spare(_at_step(output, step), inputs)
     if options.timelapse is not None:
         check_video_path(options.timelapse)
         spare(Path(options.timelapse), inputs)
@@ -108,7 +111,7 @@ def _follow(steps: Iterator[Step], options: Options, photo: Picture, output: Pat
             if film is not None and (last.step % every == 0 or last.step == last.steps):
                 film.add(last.image())
             if options.save_every is not None and last.step and last.step % options.save_every == 0:
-                _save(options, photo, last, output.with_stem(f"{output.stem}-{last.step:05}"))
+                _save(options, photo, last, _at_step(output, last.step))
     except KeyboardInterrupt:
         if last is None:
             raise
@@ -131,6 +134,11 @@ def _output(options: Options) -> Path:
         return Path(options.output)
     content = Path(options.content)
     return writable(content.with_stem(f"{content.stem}-{Path(options.styles[0]).stem}"))
+
+
+def _at_step(output: Path, step: int) -> Path:
+    """Where the picture of a step goes."""
+    return output.with_stem(f"{output.stem}-{step:05}")
 
 
 def _init(init: str, painting: str) -> str | Stylizer:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from faststyle.errors import ImageError
 
-__all__ = ["STREAM", "Job", "identity", "plan", "writable"]
+__all__ = ["STREAM", "Job", "identity", "overwrites", "plan", "writable"]
 
 STREAM = "-"
 """Standard input as a photo, standard output as its target."""
@@ -47,10 +47,8 @@ def plan(photos: Sequence[str], output: str | None, model: str) -> list[Job]:
     else:
         targets = [Path(output)]
     targets = _distinct(targets)
-    inputs = {identity(path) for path in found}
-    for target in targets:
-        if identity(target) in inputs:
-            raise ImageError(f"{target} is one of the photos and would be overwritten: name another place with -o")
+    if target := overwrites(targets, found):
+        raise ImageError(f"{target} is one of the photos and would be overwritten: name another place with -o")
     jobs = [Job(str(source), target) for source, target in zip(found, targets, strict=True)]
     return [*jobs, *(Job(folder, None, f"{folder} holds no photos: name a folder with pictures") for folder in empty)]
 
@@ -82,7 +80,7 @@ def _expand(photos: Sequence[str], output: str | None) -> tuple[dict[Path, Path]
             found.setdefault(identity(photo), (Path(photo), Path(Path(photo).name)))
             continue
         paths = list_images(photo)
-        if output is not None and identity(output) != identity(photo):
+        if output is not None and identity(output).startswith(os.path.join(identity(photo), "")):
             paths = [path for path in paths if not identity(path).startswith(identity(output) + os.sep)]
         if not paths:
             empty.append(photo)
@@ -118,6 +116,21 @@ def writable(path: Path) -> Path:
 
 def _is_folder(output: str) -> bool:
     return os.path.isdir(output) or output.endswith(("/", os.sep)) or not os.path.splitext(output)[1]
+
+
+def overwrites(targets: Iterable[Path], inputs: Iterable[str | Path]) -> Path | None:
+    """The first of the targets that is one of the inputs, by whatever name: some disks take no notice of case."""
+    known = {mark for path in inputs for mark in _marks(path)}
+    return next((target for target in targets if not known.isdisjoint(_marks(target))), None)
+
+
+def _marks(path: str | Path) -> set[object]:
+    """What two paths share that mean the same file: the path behind all links, and the place on disk."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return {identity(path)}
+    return {identity(path), (found.st_dev, found.st_ino)}
 
 
 def identity(path: str | Path) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from faststyle.cli.console import StatusLine
-from faststyle.cli.jobs import identity
+from faststyle.cli.jobs import overwrites
 from faststyle.errors import ImageError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def claim(path: Path, inputs: Iterable[str | None]) -> Path:
 
 def spare(path: Path, inputs: Iterable[str | None]) -> None:
     """Refuse to write over one of the inputs."""
-    if identity(path) in {identity(source) for source in inputs if source is not None}:
+    if overwrites([path], (source for source in inputs if source is not None)):
         raise ImageError(f"{path} is one of the pictures to be read and would be overwritten: choose another name")
 
 

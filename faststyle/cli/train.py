@@ -32,7 +32,8 @@ class Options(TrainConfig):
     data: Annotated[str, arg(metavar="DIR")]
     """Folder of photos, searched recursively."""
     config: Annotated[str | None, arg(metavar="FILE")] = None
-    """TOML file of settings, one `flag = value` a line; flags given here as well override it. See presets/."""
+    """TOML file of settings, one `flag = value` a line; flags given here as well override it, but nothing undoes a
+    `flag = true`. See presets/."""
 
 
 def run(options: Options) -> int:

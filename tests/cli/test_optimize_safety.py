@@ -65,12 +65,14 @@ def refused(folder: Path, line: list[str], capsys: pytest.CaptureFixture[str]) -
         "-o mask.png --mask mask.png",
         "-o start.png --init start.png",
         "-o link.png",
+        "-o out.png --save-every 1 --init out-00002.png",
         "-o out.png --init still.gif --timelapse still.gif",
         "-o out.png --mask still.gif --timelapse ./still.gif",
     ],
 )
 def test_gatys_writes_over_none_of_its_inputs(folder, gatys, capsys, output):
     Path("link.png").symlink_to("wave.png")
+    shutil.copy("start.png", "out-00002.png")
     message = refused(folder, [*gatys, *output.split()], capsys)
     assert "is one of the pictures to be read and would be overwritten" in message
 

@@ -57,6 +57,12 @@ def test_bad_files_are_refused_in_one_line(tmp_path, text, message):
     assert "\n" not in str(caught.value)
 
 
+def test_two_files_are_one_too_many(tmp_path):
+    path = write(tmp_path / "a.toml", "max-steps = 3")
+    with pytest.raises(ConfigError, match="--config is given twice"):
+        expand_config(["--config", path, f"--config={path}"])
+
+
 def test_a_misspelt_key_is_answered_with_the_flag(tmp_path, capsys):
     path = write(tmp_path / "a.toml", "strenght = 0.4")
     assert main(["train", "p.jpg", "--data", "d", f"--config={path}"]) == 2
