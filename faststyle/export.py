@@ -28,14 +28,17 @@ PARITY_SIZES = ((1, 96, 128), (3, 77, 101), (1, 131, 50))
 """Batch, height and width of the pictures on which every export is compared with torch."""
 
 
-def export_onnx(weights: str | Path, model: str | Path) -> ModelCard:
+def export_onnx(weights: str | Path, model: str | Path, required: bool = False) -> ModelCard:
     """Read a weights file, write `model` and its card beside it as JSON; nothing is written unless the model checks
-    out.
+    out. `required` is that of `build_onnx`.
 
-    The graph passes onnx.checker and is run against torch at three sizes. Raises ModelError for a damaged weights file.
+    The graph passes onnx.checker and is run against torch at three sizes. Raises ModelError for a damaged weights file,
+    and for a net without inputs that could be required.
     """
     net, card = load_net(weights)
-    data = build_onnx(net, card)
+    if required and net.config.rows == 1:
+        raise ModelError(f"{weights} has neither strength nor styles to choose: export it without --required-inputs")
+    data = build_onnx(net, card, required)
     worst = check_parity(net, data)
     if worst > 2:
         raise ModelError(f"{weights}: the exported model strays {worst} levels from torch: please report this file")
@@ -45,14 +48,15 @@ def export_onnx(weights: str | Path, model: str | Path) -> ModelCard:
     return card
 
 
-def build_onnx(net: TransformerNet, card: ModelCard) -> bytes:
+def build_onnx(net: TransformerNet, card: ModelCard, required: bool = False) -> bytes:
     """The ONNX file of a net: input `image` and output `stylized`, both uint8 N x H x W x 3, all of N, H, W free.
 
     Two more inputs have defaults, so that nobody needs to give them: `strength`, float32 [1], which is 1, in a net that
     has a row for the photo; and, in one of S > 1 styles, `style_weights`, float32 [S], the first style alone. Weights,
-    0 or more and not all 0, are scaled to a sum of 1, strength is clipped to [0, 1].
+    0 or more and not all 0, are scaled to a sum of 1, strength is clipped to [0, 1]. With `required` they have no
+    defaults and must be given, for programs that see no inputs but those.
     """
-    graph = Graph(net)
+    graph = Graph(net, required)
     dims: list[str | int] = ["N", "H", "W", 3]
     proto = helper.make_graph(
         graph.nodes,

@@ -56,8 +56,8 @@ def _does_nothing(module: nn.Module) -> bool:
 class Graph:
     """Writes the nodes of a TransformerNet, module by module, so that onnxruntime runs them fast (docs/design.md)."""
 
-    def __init__(self, net: TransformerNet) -> None:
-        self._net = net
+    def __init__(self, net: TransformerNet, required: bool = False) -> None:
+        self._net, self._required = net, required
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
         self.inputs: list[onnx.ValueInfoProto] = []
@@ -195,18 +195,18 @@ class Graph:
         return self.op("Mul", cut)
 
     def _mix(self, net: TransformerNet) -> str:
-        """The mixture of all the styles' rows, which two inputs with defaults decide; returns the strength, [1].
+        """The mixture of all the styles' rows, which two inputs decide; returns the strength, [1].
 
         All rows lie side by side in one table, so that one small product mixes them.
         """
         config = net.config
         strength = self.floats(1.0, (1,))
         if config.rows > config.styles:
-            strength = self.op("Clip", [self._optional(STRENGTH, np.ones(1)), self.floats(0.0), self.floats(1.0)])
+            strength = self.op("Clip", [self._choice(STRENGTH, np.ones(1)), self.floats(0.0), self.floats(1.0)])
         weights = strength
         if config.styles > 1:
             first = np.eye(1, config.styles, dtype=np.float32)[0]
-            given = self._optional(STYLE_WEIGHTS, first)
+            given = self._choice(STYLE_WEIGHTS, first)
             share = self.op("Div", [given, self.op("ReduceSum", [given], keepdims=1)])
             weights = self.op("Mul", [share, strength])
         if config.rows > config.styles:
@@ -225,10 +225,10 @@ class Graph:
         self._rows = {id(rows): output for rows, output in zip(parts, outputs, strict=True)}
         return strength
 
-    def _optional(self, name: str, default: NDArray[Any]) -> str:
-        """An input with a default, float32."""
+    def _choice(self, name: str, default: NDArray[Any]) -> str:
+        """An input, float32, with a default unless it is required."""
         self.inputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, list(default.shape)))
-        return self.tensor(name, default.astype(np.float32))
+        return name if self._required else self.tensor(name, default.astype(np.float32))
 
     def _blend(self, module: Blend, painted: str, photo: str, strength: str) -> str:
         """The photo's pixels beside what was painted, both as the head has them: 16 pixels of a cell as 48 channels.

@@ -108,6 +108,28 @@ def test_strength_and_styles_are_optional_inputs(tmp_path, name, styles, options
     assert np.array_equal(run(model, images), run(model, images, **given))
 
 
+@pytest.mark.parametrize(("name", "styles"), [("nano", 1), ("nano", 3), ("johnson", 2)])
+def test_inputs_that_are_required(tmp_path, name, styles):
+    """For programs that see no others; the file computes what that with defaults does."""
+    net, card = load_net(make_weights(tmp_path, name, styles))
+    model, usual = build_onnx(net, card, required=True), build_onnx(net, card)
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    assert not session.get_overridable_initializers()
+    names = [item.name for item in session.get_inputs()]
+    assert names == ["image", *(item.name for item in onnx.load_from_string(usual).graph.input[1:])]
+    given = {"strength": [0.6], "style_weights": [0.0, 0.4, 0.6][:styles]}
+    given = {key: value for key, value in given.items() if key in names}
+    images = photo(1, 45, 66)
+    assert np.array_equal(run(model, images, **given), run(usual, images, **given))
+    assert np.array_equal(Stylizer(model, provider="cpu")(images), run(usual, images))
+
+
+def test_a_net_without_choices_cannot_require_them(tmp_path):
+    with pytest.raises(ModelError, match="neither strength nor styles to choose: export it without --required-inputs"):
+        export_onnx(make_weights(tmp_path, "johnson"), tmp_path / "a.onnx", required=True)
+    assert not (tmp_path / "a.onnx").exists()
+
+
 @pytest.mark.parametrize("name", ["nano", "fast", "johnson"])
 def test_parity_of_mixtures_at_odd_sizes(tmp_path, name):
     net, card = load_net(make_weights(tmp_path, name, 3))

@@ -53,15 +53,16 @@ class ContractNetwork:
         self._model = source if isinstance(source, bytes) else source.read_bytes() if halo else b""
         self._measuring: InferenceSession | None = None
         self._static: FoldedNetwork | None = None
-        self._options: Mapping[str, NDArray[np.float32]] = {}
-
-    @property
-    def offered(self) -> set[str]:
-        """Names of the optional inputs."""
-        return {value.name for value in self._session.get_overridable_initializers()}
+        # A file that was exported with its inputs required is called as one with defaults is: the first style alone.
+        required = session.get_inputs()[1:]
+        self._options: Mapping[str, NDArray[np.float32]] = {
+            value.name: np.eye(1, *value.shape, dtype=np.float32)[0] for value in required
+        }
+        self.offered = {value.name for value in (*required, *session.get_overridable_initializers())}
+        """Names of the inputs beside the picture."""
 
     def styled(self, options: Mapping[str, NDArray[np.float32]]) -> ContractNetwork:
-        """The same network with values of optional inputs."""
+        """The same network with values of the inputs that are offered."""
         styled = copy.copy(self)
         styled._options = {**self._options, **options}
         return styled

@@ -41,7 +41,7 @@ ORIGIN = "origin"
 """Constant of a model that becomes an optional input of the folded one: where the picture's upper left corner lies in
 a larger picture, int64 row and column. Patterns that do not depend on the picture's pixels begin there."""
 STRENGTH, STYLE_WEIGHTS = "strength", "style_weights"
-"""Optional inputs of a model, which folding makes constants: how much style, and how much of each style."""
+"""Inputs of a model beside the picture, which folding makes constants: how much style, and how much of each style."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def measure(
 ) -> Statistics:
     """The statistics of a photo, uint8 H x W x 3; the session runs a `measuring_model`.
 
-    `options` are values of optional inputs.
+    `options` are values of the inputs beside the picture.
     """
     names = [output.name for output in session.get_outputs() if output.name.startswith(_PREFIX)]
     results = session.run(names, {"image": np.ascontiguousarray(photo[None]), **(options or {})})
@@ -109,14 +109,14 @@ def fold_model(model: bytes, statistics: Statistics, options: Mapping[str, NDArr
             continue
         if number == _INPUTS and _name(value, 1) in (STRENGTH.encode(), STYLE_WEIGHTS.encode()):
             continue
-        if number == _INITIALIZERS and (name := _name(value)) in fixed:
-            folded += _tensor(name, fixed[name])
+        if number == _INITIALIZERS and _name(value) in fixed:
             continue
         if number == _INITIALIZERS and _name(value) == ORIGIN.encode():
             # An initializer that is an input as well is the input's default.
             origin = _field(_INPUTS, _field(1, ORIGIN.encode()) + _field(2, _shape(_INT64, [_number(1, 2)])))
         folded += raw
-    return rest + _field(_GRAPH, bytes(folded) + origin)
+    constants = b"".join(_tensor(name, value) for name, value in fixed.items())
+    return rest + _field(_GRAPH, bytes(folded) + constants + origin)
 
 
 def _graph(model: bytes) -> tuple[bytes, bytes]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from faststyle.errors import ModelError
 from faststyle.images import resize_rgb
+from faststyle.runtime.folding import STRENGTH, STYLE_WEIGHTS
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, NodeArg
@@ -40,11 +41,12 @@ def network_for(session: InferenceSession, name: str, contract: Callable[[], Con
     `contract` makes the network of a model of our own.
     """
     inputs, outputs = session.get_inputs(), session.get_outputs()
-    if len(inputs) == 1 and len(outputs) >= 1:
+    if inputs and outputs:
         image, result = inputs[0], outputs[0]
-        if image.name == "image" and _is(image, "uint8", 3, (3,)) and _is(result, "uint8", 3, (3, None)):
+        ours = image.name == "image" and {value.name for value in inputs[1:]} <= {STRENGTH, STYLE_WEIGHTS}
+        if ours and _is(image, "uint8", 3, (3,)) and _is(result, "uint8", 3, (3, None)):
             return contract()
-        if _is(image, "float", 1, (3,)) and _is(result, "float", 1, (3, None)):
+        if len(inputs) == 1 and _is(image, "float", 1, (3,)) and _is(result, "float", 1, (3, None)):
             return _ZooNetwork(session, name)
     raise ModelError(
         f"{name} is no style model, its signature is {signature(session)}: "

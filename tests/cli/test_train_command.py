@@ -62,8 +62,14 @@ def test_several_paintings_become_the_styles_of_one_model(ready, tmp_path, capsy
     start = next(place for place, line in enumerate(shown) if line.split() == ["both", "2", "styles:"])
     assert [line.split() for line in shown[start + 1 : start + 3]] == [["other", "One"], ["painting", "Two"]]
     assert main(["stylize", "photos/a.png", "-m", "both", "-s", "painting", "--strength", "0.5", "-o", "out.png"]) == 0
-    assert main(["export", "checkpoints/both.safetensors", "-o", "again.onnx"]) == 0
-    assert (tmp_path / "again.onnx").read_bytes() == (tmp_path / "checkpoints" / "both.onnx").read_bytes()
+    assert main(["export", "checkpoints/both.safetensors", "-o", "new/again.onnx"]) == 0
+    assert (tmp_path / "new" / "again.onnx").read_bytes() == (tmp_path / "checkpoints" / "both.onnx").read_bytes()
+    capsys.readouterr()
+    assert main(["export", "both", "--required-inputs"]) == 0
+    assert capsys.readouterr().out == "checkpoints/both-required.onnx\n"
+    assert main(["stylize", "photos/a.png", "-m", "both-required", "-s", "painting", "--strength", "0.5"]) == 0
+    same = Path("photos/a-painting.png").read_bytes()
+    assert same == (tmp_path / "out.png").read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -105,6 +111,7 @@ def test_a_painting_that_is_no_image(ready, tmp_path, capsys):
         (["export", "missing.safetensors"], "there is no weights file missing.safetensors"),
         (["export", "painting.png"], "is no weights file"),
         (["export", "painting.png", "-o", "model.pt"], "does not end in .onnx"),
+        (["export", "painting.png", "-o", "photos/a.png/model.onnx"], "cannot be written"),
     ],
 )
 def test_export_refuses_in_one_line(ready, capsys, arguments, message):

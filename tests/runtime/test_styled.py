@@ -32,11 +32,12 @@ def net() -> TransformerNet:
     return net
 
 
-@pytest.fixture(scope="module")
-def stylizer(net: TransformerNet) -> Stylizer:
+@pytest.fixture(scope="module", params=["optional", "required"])
+def stylizer(net: TransformerNet, request: pytest.FixtureRequest) -> Stylizer:
+    """Of a file whose inputs beside the picture have defaults, and of one whose inputs have none."""
     styles = tuple(Style(name.title(), name=name) for name in NAMES)
     card = ModelCard("gallery", styles, net=net.config.to_dict(), halo=net.config.reach)
-    return Stylizer(build_onnx(net, card), provider="cpu")
+    return Stylizer(build_onnx(net, card, request.param == "required"), provider="cpu")
 
 
 def apart(one: Pixels, other: Pixels) -> int:
