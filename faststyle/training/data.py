@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -208,11 +209,17 @@ class PhotoDataModule(pl.LightningDataModule):
             batch_sampler=sampler,
             num_workers=workers,
             persistent_workers=workers > 0,
+            worker_init_fn=_ignore_interrupts,
             pin_memory=torch.cuda.is_available(),
         )
 
     def val_dataloader(self) -> DataLoader[Tensor]:
         return DataLoader(self.validation, batch_size=4)
+
+
+def _ignore_interrupts(worker: int) -> None:
+    """Ctrl-C at a terminal reaches every process: a worker must outlive it, for the step that the main one ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _spread(paths: list[Path], count: int) -> list[Path]:

@@ -23,7 +23,8 @@ class Soap(torch.optim.Optimizer):
     eigenvectors; Adam runs on gradients turned into these axes, and its step is turned back. All other parameters are
     Adam's own. `every` is the number of steps between two looks at the axes.
 
-    Where a matrix never had a gradient it stays as it is, to the bit.
+    A matrix's first gradient only gives the axes, as in the authors' code. One that never had a gradient stays as it
+    is, to the bit.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], learning_rate: float, *, every: int = 20) -> None:
@@ -57,8 +58,11 @@ def _step(gradient: Tensor, state: dict[str, Any], every: int) -> Tensor:
         state["steps"] = 0
         state["mean"], state["square"] = torch.zeros_like(gradient), torch.zeros_like(gradient)
         for side, product in products.items():
-            state[side] = product.clone()
+            state[side] = product * (1 - DECAY)
             state[f"{side}_axes"] = torch.linalg.eigh(product.cpu())[1].flip(-1).to(product)
+        if turned:
+            # In its own axes a gradient is diagonal: of all else of a step the sign would be that of rounding errors.
+            return torch.zeros_like(gradient)
     state["steps"] += 1
     mean: Tensor = state["mean"]
     square: Tensor = state["square"]

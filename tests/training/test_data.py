@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import logging
+import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -117,3 +119,15 @@ def test_a_run_that_winds_up_goes_through_the_rest_in_a_tenth_of_its_steps():
     resumed = Clock(OptimConfig(max_steps=10_000))
     resumed.restore(5, clock.end)
     assert resumed.progress(1050) == clock.progress(1050)
+
+
+def test_a_worker_outlives_ctrl_c(settings):
+    config = settings()
+    crops = PhotoDataModule(replace(config, trainer=replace(config.trainer, workers=1)), Clock(config.optim))
+    loader, before = crops.train_dataloader(), signal.getsignal(signal.SIGINT)
+    assert loader.worker_init_fn is not None
+    try:
+        loader.worker_init_fn(0)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)

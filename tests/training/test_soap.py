@@ -74,8 +74,16 @@ def test_vectors_and_rows_of_norms_are_adams(shape: tuple[int, ...]) -> None:
 
 def test_where_the_axes_are_the_weights_own_it_is_adam() -> None:
     slopes = torch.tensor([3.0, -2.0, 1.0, 0.5]).diag()[None]
-    found, by_adam = (follow(torch.zeros(1, 4, 4), lambda weight: slopes, 12, make) for make in (soap, adam))
-    torch.testing.assert_close(found, by_adam)
+    found = follow(torch.zeros(1, 4, 4), lambda weight: slopes, 13, soap)
+    torch.testing.assert_close(found, follow(torch.zeros(1, 4, 4), lambda weight: slopes, 12, adam))
+
+
+def test_the_first_gradient_of_a_matrix_only_gives_the_axes() -> None:
+    """In which it is diagonal: a step of its own would have the signs of rounding errors everywhere else."""
+    slope = torch.randn(1, 5, 8, generator=torch.Generator().manual_seed(0))
+    assert not follow(torch.zeros(1, 5, 8), lambda weight: slope, 1, soap).any()
+    again = follow(torch.zeros(1, 5, 8), lambda weight: slope, 2, soap)
+    assert float((again * slope).sum()) < 0
 
 
 def test_a_convolution_is_the_matrix_of_its_filters() -> None:
