@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FaststyleError", "ModelCard", "Stylizer", "__version__", "deepdream", "gatys", "zoom"]
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 _HOMES = {
     "FaststyleError": "faststyle.errors",

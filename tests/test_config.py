@@ -27,6 +27,7 @@ from faststyle.errors import ConfigError
         (lambda: LossConfig(style_median=0), "--style-median"),
         (lambda: LossConfig(style_median=4), "--style-median"),
         (lambda: LossConfig(lattice_weight=-1), "--lattice-weight"),
+        (lambda: LossConfig(shift_weight=-1), "--shift-weight"),
         (lambda: LossConfig(tv_weight=-1), "--tv-weight"),
         (lambda: LossConfig(style_layers=()), "--style-layers"),
         (lambda: LossConfig(evenness_weight=-1), "--evenness-weight"),

@@ -126,7 +126,7 @@ def optimise(shell: Shell, project: Path, line: str) -> None:
     assert result == "relu5_3" if "--list-layers" in line else (project / result).is_file()
 
 
-def sheet(shell: Shell, project: Path, line: str) -> None:
+def writes_a_file(shell: Shell, project: Path, line: str) -> None:
     assert (project / last_line(shell(f"{sys.executable} -m {line}"))).is_file()
 
 
@@ -144,7 +144,8 @@ HOW: dict[str, Callable[[Shell, Path, str], None]] = {
     "python data/fetch_coco.py": coco,
     "tensorboard": tensorboard,
     "faststyle evaluate": evaluate,
-    "faststyle sheet": sheet,
+    "faststyle sheet": writes_a_file,
+    "faststyle export": writes_a_file,
     "faststyle": optimise,
     "python": as_printed,
 }

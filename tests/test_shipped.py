@@ -69,12 +69,21 @@ def test_the_sidecar_is_the_embedded_card(name):
     assert card.metrics["style_relu4_3"] > 0
 
 
-def test_no_lattice(pairs, request):
-    # A known fault: rows of foam and arcs keep to the network's cells in the rocket's sky (docs/styles.md).
-    known = request.node.callspec.params["pairs"] in (("gallery", "wave"), ("gallery", "composition"))
+def test_no_lattice(pairs):
     for before, after in pairs:
         chance = max(phase_spread(before), phase_spread(after, 7), phase_spread(after, 9))
-        assert phase_spread(after) <= chance + (1.5 if known else 1)
+        assert phase_spread(after) <= chance + 1
+
+
+@pytest.mark.parametrize(("model", "style"), styles(), ids=lambda name: name or "-")
+def test_a_photo_moved_is_a_picture_moved(model, style):
+    """The eight styles stood at 17 to 30 levels here before the shift loss; starry is of that time."""
+    stylizer = Stylizer(SHIPPED / f"{model}.onnx", provider="cpu").styled(style)
+    found = []
+    for before in map(photo, PHOTOS):
+        apart = stylizer(before[3:, 5:]).astype(float) - stylizer(before)[3:, 5:]
+        found.append(np.sqrt(np.square(apart[48:-48, 48:-48]).mean()))
+    assert np.mean(found) < (60 if model == "starry" else 12)
 
 
 def test_no_screens(pairs, request):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 from faststyle.config.checks import require
 
@@ -64,7 +64,8 @@ class LossConfig(PerceptualConfig):
     layer_weights: tuple[float, ...] = ()
     """Weight of each of the style layers; by default all alike."""
     evenness_weight: float = 0.2
-    """Weight of evenness beside the Gram matrices: as much texture in each part of the picture as the painting has."""
+    """Weight of evenness beside the Gram matrices: as much texture in each part of the picture as the painting has. It
+    is looked at in relu3_3, and not at all where the style layers lack it."""
     mean_weight: float = 0.5
     """Weight of the channels' means beside their Gram matrices: it spreads the style over the whole picture."""
     color_weight: float = 1.0
@@ -74,6 +75,9 @@ class LossConfig(PerceptualConfig):
     """Weight of light: the large light and shade of the picture are the photo's, whatever is painted there."""
     lattice_weight: float = 12000.0
     """Weight of the lattice loss, which forbids patterns and screens locked to the network's own 8-pixel grid."""
+    shift_weight: float = 200.0
+    """Weight of the shift loss: a photo moved by some pixels must give the picture moved by as much, which stamps that
+    stand in cells of the network's grid do not."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -87,6 +91,11 @@ class LossConfig(PerceptualConfig):
         require(self.color_weight >= 0, f"--color-weight must be 0 or more, not {self.color_weight}")
         require(self.light_weight >= 0, f"--light-weight must be 0 or more, not {self.light_weight}")
         require(self.lattice_weight >= 0, f"--lattice-weight must be 0 or more, not {self.lattice_weight}")
+        require(self.shift_weight >= 0, f"--shift-weight must be 0 or more, not {self.shift_weight}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as plain JSON values, for a card; the layers' weights are spelt out."""
+        return {**asdict(self), "style_layers": list(self.style_layers), "layer_weights": list(self.weights.values())}
 
     @property
     def texture_layers(self) -> tuple[str, ...]:

@@ -5,7 +5,8 @@ content loss of 1 means as far from the photo's features as black is, and a styl
 may also be held to as much texture in every part of the picture as the painting has, and to the channels' means beside
 the Gram matrices: else it paints glaring patches, or buildings and no skies; to the moments of the painting's colours,
 since deeper features hardly see light and contrast; to the photo's own large light and shade, which strokes must not
-outweigh; and a lattice loss keeps it from weaving a pattern on its own pixel grid. Images are N x 3 x H x W in [0, 1];
+outweigh; a lattice loss keeps it from weaving a pattern on its own pixel grid, and a shift loss from painting by that
+grid at all. Images are N x 3 x H x W in [0, 1];
 features N x C x H x W as the LossNetwork gives them.
 """
 
@@ -32,6 +33,7 @@ from faststyle.losses.pixels import (
     lattice_loss,
     light_loss,
     seam_loss,
+    shift_loss,
     total_variation,
 )
 
@@ -50,6 +52,7 @@ __all__ = [
     "light_loss",
     "mean_loss",
     "seam_loss",
+    "shift_loss",
     "stride_of",
     "style_loss",
     "texture_energies",

@@ -133,7 +133,9 @@ def textures_between(energies: Tensor, target: Tensor, strength: float) -> Tenso
 
 
 def _quantiles(rising: Tensor, count: int) -> Tensor:
-    """N x any number in rising order as N x count, from the least to the largest."""
+    """N x any number in rising order as N x count, from the least to the largest; the middle one where count is 1."""
+    if count == 1:
+        return rising[:, rising.shape[1] // 2, None]
     return F.interpolate(rising[:, None], size=count, mode="linear", align_corners=True)[:, 0]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -47,6 +47,12 @@ class LossTerms:
     total_variation: Tensor
     style_layers: dict[str, Tensor]
     total: Tensor
+    shift: Tensor | None = None
+    """Only where a network was asked for a second picture, of the photo moved."""
+
+    def with_shift(self, shift: Tensor, weight: float) -> LossTerms:
+        """The same evaluation with the shift loss in its total."""
+        return replace(self, shift=shift, total=self.total + weight * shift)
 
     def scalars(self) -> dict[str, float]:
         """All terms as floats, the layers' style losses as `style_relu4_3` and so on."""
@@ -61,6 +67,8 @@ class LossTerms:
             "lattice": self.lattice,
             "total_variation": self.total_variation,
         }
+        if self.shift is not None:
+            terms["shift"] = self.shift
         terms.update({f"style_{layer}": value for layer, value in self.style_layers.items()})
         return {name: float(value.detach()) for name, value in terms.items()}
 

@@ -19,6 +19,7 @@ __all__ = [
     "lattice_loss",
     "light_loss",
     "seam_loss",
+    "shift_loss",
     "total_variation",
 ]
 
@@ -30,6 +31,18 @@ LATTICE_WINDOW = 256
 """Pixels a side of the windows in which a weave is looked for."""
 LIGHT_WINDOW = 32
 """Pixels a side of a square whose light should follow the photo's."""
+
+
+def shift_loss(image: Tensor, moved: Tensor, rows: int, columns: int) -> Tensor:
+    """Mean squared difference between a photo's picture and that of the photo without its first rows and columns; a
+    scalar from 0 to 1.
+
+    A network of strides 2 is no convolution: it may stamp one motif into each cell of its grid, wherever the photo lies
+    on that, and a film that pans flickers. What follows the photo itself moves along. `image` is N x 3 x H x W, `moved`
+    N x 3 x (H - rows) x (W - columns). Borders count, although the photo's end may make them different: where they were
+    left out, a frame of stamps grew along them.
+    """
+    return (moved - image[:, :, rows:, columns:]).square().mean()
 
 
 def light_loss(image: Tensor, photo: Tensor) -> Tensor:

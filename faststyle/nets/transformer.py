@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -110,6 +111,16 @@ class TransformerNet(nn.Module):
         the upper left corner of a picture, as large as a crop, in another way than the rest.
         """
         self.dither.origin = (row * self.config.stride, column * self.config.stride)
+
+    @contextmanager
+    def noise_moved(self, rows: int, columns: int) -> Iterator[None]:
+        """Within this the dither begins some pixels further on, as for a photo without its first rows and columns."""
+        before = self.dither.origin
+        self.dither.origin = (before[0] + rows, before[1] + columns)
+        try:
+            yield
+        finally:
+            self.dither.origin = before
 
     def paint(self, padded: Tensor, mixture: Tensor, height: int, width: int) -> Tensor:
         """Repaint a picture of height x width that is already padded: N x 3 x H x W in [0, 1], H and W multiples of the

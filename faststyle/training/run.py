@@ -10,7 +10,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +96,8 @@ def fit(config: TrainConfig, on_progress: Callable[[Progress], None] | None = No
             trainer.fit(system, photos, ckpt_path=checkpoint if saved else None)
         except MisconfigurationException as error:
             raise _refused(error) from None
+        except SystemExit:  # what Lightning makes of a Ctrl-C, which is the second one here
+            raise KeyboardInterrupt from None
         except RuntimeError as error:
             if out_of_memory(error):
                 raise TrainingError("the memory did not suffice: lower the batch or the size of the --crops") from None
@@ -181,6 +183,8 @@ def _deliver(
         assert parent is not None
         styles = tuple(replace(style, name=style.name or parent.name) for style in parent.styles) + styles
         losses = _joined(parent, losses, len(styles))
+        if parent.loss != config.loss.to_dict():  # the totals are no sums of the same terms
+            losses.pop("total", None)
     metrics = {name: round(value, 5) for name, value in sorted(losses.items())}
     optim = config.optim
     training = {
@@ -198,7 +202,7 @@ def _deliver(
         name=config.name,
         styles=styles,
         net=system.net.config.to_dict(),
-        loss={**asdict(config.loss), "layer_weights": tuple(config.loss.weights.values())},
+        loss=config.loss.to_dict(),
         training=training,
         metrics=metrics,
         halo=system.net.config.reach,

@@ -169,6 +169,12 @@ def first_net(
         )
     if net.config.norm == "frozen" and not config.frozen:
         raise ModelError(f"{path} holds a frozen net, which cannot be thawed: train it on with --frozen")
+    if config.add and card.loss != config.loss.to_dict():
+        _log.warning(
+            "%s was trained with other loss settings: the card will hold those of the new style, by which `faststyle"
+            " evaluate` then judges all",
+            path,
+        )
     kept = list(range(net.config.styles)) if config.add else []
     names = {style.name or card.name for style in card.styles} if config.add else set()
     if taken := names & {Path(painting).stem for painting in config.style}:

@@ -23,6 +23,7 @@ from faststyle.losses import (
     color_moments,
     colors_between,
     gram_matrix,
+    shift_loss,
     stride_of,
     texture_energies,
     texture_target,
@@ -44,6 +45,8 @@ WEAKEST = 0.1
 """Strengths below this weigh alike: what little style they have would be multiplied, rounding included."""
 FLAT = 0.02
 """An output whose standard deviation is below this, or whose pixels are all but black and white, has collapsed."""
+MOVED = (3, 5)
+"""Rows and columns by which a photo is moved where no step says so."""
 PATIENCE = 25
 """Steps of a style in a row all of whose outputs may look collapsed; young networks pass through grey."""
 
@@ -80,19 +83,18 @@ class StyleTransferSystem(pl.LightningModule):
             for rows in style_rows(net):
                 rows.requires_grad_(True)
         self.register_buffer("colors", torch.cat([color_moments(image) for image in style_images]), persistent=False)
-        with torch.no_grad():
-            features = [loss_network(image, config.loss.style_layers) for image in style_images]
-            for layer in config.loss.style_layers:
-                grams = torch.cat([gram_matrix(each[layer]) for each in features])
-                self.register_buffer(f"gram_{layer}", grams, persistent=False)
-                means = torch.cat([channel_means(each[layer]) for each in features])
-                self.register_buffer(f"mean_{layer}", means, persistent=False)
+        targets: dict[str, list[Tensor]] = {}
+        for image in style_images:  # one at a time: the features of a painting take a hundred times its own memory
+            with torch.no_grad():
+                features = loss_network(image, config.loss.style_layers)
+            for layer, values in features.items():
+                targets.setdefault(f"gram_{layer}", []).append(gram_matrix(values))
+                targets.setdefault(f"mean_{layer}", []).append(channel_means(values))
             for layer in config.loss.texture_layers:
-                pairs = zip(features, style_images, strict=True)
-                textures = torch.cat(
-                    [texture_target(each[layer], stride_of(each[layer], image)) for each, image in pairs]
-                )
-                self.register_buffer(f"texture_{layer}", textures, persistent=False)
+                texture = texture_target(features[layer], stride_of(features[layer], image))
+                targets.setdefault(f"texture_{layer}", []).append(texture)
+        for name, each in targets.items():
+            self.register_buffer(name, torch.cat(each), persistent=False)
 
     def forward(self, image: Tensor, style: int = 0) -> Tensor:
         """Repaint N x 3 x H x W in [0, 1] in one of the styles."""
@@ -102,13 +104,21 @@ class StyleTransferSystem(pl.LightningModule):
         """Style weights of pictures of one style each: len(styles) x the net's styles."""
         return F.one_hot(torch.tensor(styles) + self._before, self.net.config.styles).to(self.device, torch.float32)
 
-    def judge(self, photos: Tensor, styles: int | Sequence[int] = 0, strength: float = 1.0) -> tuple[LossTerms, Tensor]:
+    def judge(
+        self,
+        photos: Tensor,
+        styles: int | Sequence[int] = 0,
+        strength: float = 1.0,
+        moved: tuple[int, int] = MOVED,
+    ) -> tuple[LossTerms, Tensor]:
         """The losses of the photos repainted in one style, or in one for each, and those pictures; photos are float in
         [0, 1].
 
         Below full strength the style is what lies between the photo and the painting: Gram matrices, means, textures
         and colours of the one and the other, mixed as `strength` says. Their distances from the photo's shrink with its
         square, by which the style's weight is divided, or the photo itself would be the best answer to any weak style.
+
+        `moved` are the rows and columns by which the photos are moved for the shift loss.
         """
         loss = self.config.loss
         with self._reduced(), torch.no_grad():
@@ -146,7 +156,13 @@ class StyleTransferSystem(pl.LightningModule):
         stylized = self.net(photos, self._chosen(chosen), strength)
         with self._reduced():
             features = self.loss_network(stylized)
-        return criterion(stylized.float(), features, photo[loss.content_layer], photos), stylized
+        terms = criterion(stylized.float(), features, photo[loss.content_layer], photos)
+        if loss.shift_weight:
+            rows, columns = moved
+            with self.net.noise_moved(rows, columns):
+                again = self.net(photos[:, :, rows:, columns:], self._chosen(chosen), strength)
+            terms = terms.with_shift(shift_loss(stylized.float(), again.float(), rows, columns), loss.shift_weight)
+        return terms, stylized
 
     def draw(self, step: int, rank: int = 0, count: int = 1) -> tuple[list[int], float]:
         """Which style each of `count` pictures takes, and which strength all do: a function of seed, step and rank.
@@ -164,6 +180,12 @@ class StyleTransferSystem(pl.LightningModule):
         row, column = random.integers(NOISE_PERIOD, size=2)
         return int(row), int(column)
 
+    def move(self, step: int, rank: int = 0) -> tuple[int, int]:
+        """Rows and columns by which the photos of a step are moved for the shift loss, within the net's stride."""
+        random = np.random.default_rng((self.config.optim.seed, step, rank, 4))  # a stream apart from the others
+        row, column = random.integers(self.net.config.stride, size=2)
+        return int(row), int(column)
+
     def _reduced(self) -> AbstractContextManager[object]:
         """The loss network's number format where --precision leaves it to us; else Lightning has set it already."""
         if self.config.trainer.precision != "auto":
@@ -175,7 +197,7 @@ class StyleTransferSystem(pl.LightningModule):
         styles, strength = self.draw(step, rank, len(batch))
         self.net.lay_noise(*self.noise_origin(step, rank))
         try:
-            terms, stylized = self.judge(batch.float() / 255, styles, strength)
+            terms, stylized = self.judge(batch.float() / 255, styles, strength, self.move(step, rank))
         finally:
             self.net.lay_noise()
         self._guard(terms, stylized.detach(), styles, strength)

@@ -102,6 +102,11 @@ def test_a_target_has_less_spread_than_the_painting():
     assert target.median(1).values.numpy() == pytest.approx(middle.numpy(), abs=0.05)
 
 
+def test_a_single_window_aims_at_the_middle():
+    target = torch.tensor([[0.0, 1.0, 4.0, 5.0, 9.0]])
+    assert evenness_loss(torch.tensor([[4.0]]), target) == 0
+
+
 def test_textures_between_a_photo_and_a_painting():
     photo, target = texture_energies(rand(1, 3, 30, 30), 4), texture_target(rand(1, 3, 50, 40, seed=2) * 3, 4)
     assert textures_between(photo, target, 0.0).equal(photo)

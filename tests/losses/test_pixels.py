@@ -14,12 +14,22 @@ from faststyle.losses import (
     lattice_loss,
     light_loss,
     seam_loss,
+    shift_loss,
     total_variation,
 )
 
 
 def rand(*shape: int, seed: int = 1) -> torch.Tensor:
     return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_shift_loss_is_the_mean_square_of_what_does_not_move_along():
+    image = rand(2, 3, 70, 90)
+    assert shift_loss(image, image[:, :, 3:, 5:], 3, 5) == 0
+    assert shift_loss(image, image[:, :, 3:, 5:] + 0.2, 3, 5).item() == pytest.approx(0.04)
+    moved = image[:, :, 3:, 5:].clone()
+    moved[0, 1, -1, -1] += 1
+    assert shift_loss(image, moved, 3, 5).item() == pytest.approx(1 / (2 * 3 * 67 * 85), rel=1e-4), "borders count"
 
 
 def test_light_loss_is_what_no_multiple_of_the_photos_light_explains():

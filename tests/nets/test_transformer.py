@@ -175,6 +175,16 @@ def test_a_dither_that_is_laid_elsewhere_is_a_cut_of_the_same_pattern() -> None:
 
 
 @torch.no_grad()
+def test_noise_moves_along_with_a_photo() -> None:
+    net, photo = TransformerNet(NETS["nano"]), torch.rand(1, 3, 40, 50)
+    net.lay_noise(7, 9)
+    whole = net.dither(photo)
+    with net.noise_moved(3, 5):
+        assert torch.equal(net.dither(photo[:, :, 3:, 5:]), whole[:, :, 3:, 5:])
+    assert torch.equal(net.dither(photo), whole)
+
+
+@torch.no_grad()
 def test_each_picture_of_a_batch_may_have_a_style_of_its_own() -> None:
     torch.manual_seed(0)
     net = TransformerNet(replace(NETS["nano"], styles=3))

@@ -115,6 +115,18 @@ def test_ctrl_c_and_resume_is_the_whole_run_bit_for_bit(settings, tmp_path):
     assert same(whole.weights, halves.weights)
 
 
+def test_a_second_ctrl_c_ends_it_at_once(settings, tmp_path):
+    """Lightning makes an exit of it, which a program that calls us would not expect."""
+
+    def twice(item: Progress) -> None:
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(settings(max_steps=50, name="ended"), twice)
+    assert not (tmp_path / "out" / "ended.onnx").exists()
+
+
 def test_max_time_ends_the_run(settings):
     result = fit(settings(max_steps=100_000, optim={"max_time": "00:00:02"}))
     assert result.finished

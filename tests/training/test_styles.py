@@ -144,6 +144,19 @@ def test_a_style_added_to_a_model_of_one(settings: Settings, tmp_path: Path) -> 
         fit(settings(name="again", style=paintings(tmp_path, "rings"), **changes | {"init": str(grown.weights)}))
 
 
+def test_styles_that_were_learned_by_other_losses_have_no_common_total(
+    settings: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = fit(settings(max_steps=1, name="bars"))
+    for strength, told in ((0.4, False), (0.6, True)):
+        changes: dict[str, Any] = {"init": str(first.weights), "add": True, "style": paintings(tmp_path, "rings")}
+        config = settings(max_steps=1, name=f"with-{strength}", **changes)
+        caplog.clear()
+        card = fit(replace(config, loss=replace(config.loss, strength=strength))).card
+        assert ("was trained with other loss settings" in caplog.text) is told
+        assert ("total" in card.metrics) is not told and "total/1" in card.metrics
+
+
 def test_two_paintings_of_one_name_are_refused(settings: Settings, tmp_path: Path) -> None:
     """A style is chosen by its name: the second of two alike could never be."""
     (tmp_path / "other").mkdir()

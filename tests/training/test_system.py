@@ -13,7 +13,7 @@ from torch import Tensor
 
 from faststyle.config import NETS, NetConfig, TrainerConfig
 from faststyle.errors import TrainingError
-from faststyle.losses import color_loss, color_moments, light_loss, texture_energies
+from faststyle.losses import color_loss, color_moments, light_loss, shift_loss, texture_energies
 from faststyle.nets.lossnet import LossNetwork
 from faststyle.nets.styles import style_rows
 from faststyle.nets.transformer import TransformerNet
@@ -107,6 +107,30 @@ def test_a_training_step_moves_the_noise_and_puts_it_back(make: Any, monkeypatch
     row, column = trained.noise_origin(7)
     assert seen == [(8 * row, 8 * column)]
     assert dither.origin == (0, 0)
+
+
+def test_photos_move_by_less_than_a_cell_at_every_step(make: Any) -> None:
+    trained, other = make(2), make(2, seed=1)
+    moves = [trained.move(step) for step in range(300)]
+    assert moves == [trained.move(step) for step in range(300)], "a pure function of seed, step and rank"
+    assert {row for row, _ in moves} == {column for _, column in moves} == set(range(8))
+    assert moves != [other.move(step) for step in range(300)]
+    assert moves != [trained.move(step, 1) for step in range(300)]
+
+
+def test_the_shift_loss_is_that_of_a_photo_moved(make: Any) -> None:
+    trained, photos = make(2), torch.rand(2, 3, 72, 80)
+    with torch.no_grad():
+        terms, stylized = trained.judge(photos, [0, 1], 1.0, (3, 6))
+        trained.net.dither.origin = (3, 6)
+        again = trained.net(photos[:, :, 3:, 6:], torch.eye(2))
+        trained.net.dither.origin = (0, 0)
+        assert terms.scalars()["shift"] == pytest.approx(float(shift_loss(stylized, again, 3, 6)))
+        same = terms.total - trained.config.loss.shift_weight * terms.shift
+        trained.config = replace(trained.config, loss=replace(trained.config.loss, shift_weight=0.0))
+        plain = trained.judge(photos, [0, 1], 1.0, (3, 6))[0]
+        assert plain.total.item() == pytest.approx(same.item(), rel=1e-5)
+        assert "shift" not in plain.scalars(), "a net without it is not asked twice"
 
 
 def test_every_style_has_its_share_and_a_tenth_of_the_steps_are_weaker(make: Any) -> None:
@@ -244,10 +268,11 @@ def test_a_weaker_style_lies_between_the_photo_and_the_painting(
         values["content"]
         + weight * float(style)
         + loss.light_weight * values["light"]
-        + loss.lattice_weight * values["lattice"],
+        + loss.lattice_weight * values["lattice"]
+        + loss.shift_weight * values["shift"],
         rel=1e-4,
         abs=1e-5,
     )
     if strength == 0:
-        assert float(style) < 1e-10, "it is the photo, and asks for nothing more"
+        assert float(style) < 1e-10 and values["shift"] < 1e-10, "it is the photo, and asks for nothing more"
         assert values["content"] < 1e-6, "it is the photo"
