@@ -65,16 +65,15 @@ _JPEG_EXIF_LIMIT, _JPEG_XMP_LIMIT = 65533, 65504
 """Most bytes of EXIF and XMP that one JPEG segment holds."""
 
 _ORIENTATION, _XMP = 0x0112, 700
-_PIXEL_LAYOUT = {*range(254, 260), 262, 266, 273, *range(277, 280), 284, 317, 320, *range(322, 326), 338, 339, 34675}
-"""TIFF tags that describe how the pixels were stored; in a rewritten picture they would be wrong."""
-_OLD_PIXELS = {330, 347, 34377, 37724}
-"""TIFF tags that hold the photo once more: smaller pages, tables, and Photoshop's thumbnail and layers."""
+_LAYOUT = {*range(254, 260), 262, 266, 273, *range(277, 280), 284, 317, 320, *range(322, 326), 338, 339, 34675}
+_OLD_PIXELS = _LAYOUT | {330, 347, 34377, 37724}
+"""TIFF tags that describe how the pixels were stored, or hold the photo once more (smaller pages, Photoshop's thumbnail
+and layers); in a rewritten picture they would be wrong."""
 _EXIF_DIMENSIONS = (0xA002, 0xA003)
 _LARGEST_PROFILE = 32 << 20
 """Most bytes of a PNG's colour profile."""
 _PROFILE_SPACE = {"L": b"GRAY", "CMYK": b"CMYK"}
 """Modes whose own profile is used up on the way to sRGB, and the colour space that it must name."""
-
 
 _opening = threading.Lock()
 _log = logging.getLogger("faststyle")
@@ -123,7 +122,7 @@ def read_size(path: str | os.PathLike[str]) -> tuple[int, int]:
 
 @contextlib.contextmanager
 def _opened(source: str | os.PathLike[str] | bytes | BinaryIO) -> Iterator[tuple[Image.Image, str]]:
-    """A picture opened by Pillow, and what messages call it; whatever goes wrong meanwhile becomes an ImageError."""
+    """A picture opened by Pillow, and what messages call it; what goes wrong meanwhile becomes an ImageError."""
     if isinstance(source, (str, os.PathLike)):
         name = os.fspath(source)
         if os.path.isdir(name):
@@ -178,38 +177,36 @@ def picture_from_pil(image: Image.Image, name: str = "the picture") -> Picture:
     where its file turns out to be damaged, which shows only now.
     """
     with _read_errors(name):
-        return _taken_over(image, name)
-
-
-def _taken_over(image: Image.Image, name: str) -> Picture:
-    exif = _kept_exif(image, name)  # before the pixels are loaded: a TIFF file is closed by that
-    format = "JPEG" if image.format == "MPO" else image.format or "PNG"
-    image = ImageOps.exif_transpose(image)
-    info = image.info
-    xmp, dpi = info.get("xmp"), info.get("dpi")
-    if image.mode == "F" or image.mode.startswith("I"):
-        image = _to_8_bit(image)
-    alpha = None
-    if image.has_transparency_data:
-        layered = image.convert("LA" if image.mode in ("1", "L", "LA", "La") else "RGBA")
-        alpha = np.array(layered.getchannel("A"))
-        image = layered.convert(layered.mode.removesuffix("A"))
-    converted, profile = _to_rgb(image, info.get("icc_profile"))
-    rgb = np.array(converted)
-    if alpha is not None:
-        hidden = alpha == 0
-        if hidden.any() and not hidden.all():
-            rgb[hidden] = np.rint(rgb[~hidden].mean(axis=0))
-    return Picture(
-        rgb,
-        alpha,
-        profile,
-        exif,
-        xmp.encode() if isinstance(xmp, str) else xmp,
-        (float(dpi[0]), float(dpi[1])) if dpi and all(math.isfinite(value) and value > 0 for value in dpi) else None,
-        format if format in _FORMATS.values() else "PNG",
-        name,
-    )
+        exif = _kept_exif(image, name)  # before the pixels are loaded: a TIFF file is closed by that
+        format = "JPEG" if image.format == "MPO" else image.format or "PNG"
+        image = ImageOps.exif_transpose(image)
+        info = image.info
+        xmp, dpi = info.get("xmp"), info.get("dpi")
+        if image.mode == "F" or image.mode.startswith("I"):
+            image = _to_8_bit(image)
+        alpha = None
+        if image.has_transparency_data:
+            layered = image.convert("LA" if image.mode in ("1", "L", "LA", "La") else "RGBA")
+            alpha = np.array(layered.getchannel("A"))
+            image = layered.convert(layered.mode.removesuffix("A"))
+        converted, profile = _to_rgb(image, info.get("icc_profile"))
+        rgb = np.array(converted)
+        if alpha is not None:
+            hidden = alpha == 0
+            if hidden.any() and not hidden.all():
+                rgb[hidden] = np.rint(rgb[~hidden].mean(axis=0))
+        return Picture(
+            rgb,
+            alpha,
+            profile,
+            exif,
+            xmp.encode() if isinstance(xmp, str) else xmp,
+            (float(dpi[0]), float(dpi[1]))
+            if dpi and all(math.isfinite(value) and value > 0 for value in dpi)
+            else None,
+            format if format in _FORMATS.values() else "PNG",
+            name,
+        )
 
 
 def fit_within(picture: Picture, size: int) -> Picture:
@@ -322,11 +319,8 @@ def list_images(folder: str | os.PathLike[str]) -> list[Path]:
 
     for parent, folders, files in os.walk(folder, onerror=passed_over):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [
-            Path(parent, name)
-            for name in files
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in _READABLE
-        ]
+        shown = (name for name in files if not name.startswith("."))
+        found += [Path(parent, name) for name in shown if os.path.splitext(name)[1].lower() in _READABLE]
     return sorted(found)
 
 
@@ -335,7 +329,7 @@ def _kept_exif(image: Image.Image, name: str) -> bytes | None:
     try:
         exif = Image.Exif()
         exif.load(image.getexif().tobytes())  # a copy: the image keeps its own; a thumbnail (IFD 1) is left behind
-        for tag in (*_PIXEL_LAYOUT, *_OLD_PIXELS, _XMP):
+        for tag in (*_OLD_PIXELS, _XMP):
             exif.pop(tag, None)
         if ExifTags.IFD.Exif in exif:
             for tag in _EXIF_DIMENSIONS:

@@ -147,24 +147,6 @@ def test_a_folder_keeps_its_structure(folder: Path, pixels: Pixels, capsys: pyte
         assert capsys.readouterr().out == "in/results/a.png\nin/results/sub/b.png\n"
 
 
-def test_a_folder_goes_to_one_that_holds_it(folder: Path, pixels: Pixels, capsys: pytest.CaptureFixture[str]) -> None:
-    for name in ("in/a.png", "in/sub/b.png"):
-        Path(name).parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels).save(name)
-    for output in (".", str(folder)):
-        assert main(["stylize", "in", "-m", "starry", "-o", output]) == 0
-        assert capsys.readouterr().out == f"{Path(output) / 'a.png'}\n{Path(output) / 'sub/b.png'}\n"
-
-
-def test_a_photo_is_known_by_any_name(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """As where a disk takes no notice of case; a second name of one file stands in for it."""
-    os.link("photo.png", "PHOTO.png")
-    before = Path("photo.png").read_bytes()
-    assert main(["stylize", "photo.png", "-m", "starry", "-o", "PHOTO.png"]) == 1
-    assert "PHOTO.png is one of the photos and would be overwritten" in capsys.readouterr().err
-    assert Path("photo.png").read_bytes() == before
-
-
 def test_names_of_any_alphabet_are_printed(folder: Path) -> None:
     shutil.copy("photo.png", "фото.png")
     line = [sys.executable, "-m", "faststyle", "stylize", "фото.png", "-m", "starry", "-o", "новое.png"]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import io
-import os
 import struct
 from functools import cache
 from pathlib import Path
@@ -364,27 +362,6 @@ def test_without_grain() -> None:
 def test_scale_short_side() -> None:
     assert scale_short_side(np.zeros((30, 90, 3), np.uint8), 60).shape == (60, 180, 3)
     assert scale_short_side(np.zeros((90, 31, 3), np.uint8), 15).shape == (44, 15, 3)
-
-
-def test_list_images_tells_of_folders_that_it_cannot_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    for name in ("a.png", "private/b.png"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    closed, scandir = "private", os.scandir
-
-    def guarded(path: str) -> Any:
-        if os.path.basename(path) == closed:
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
-        return scandir(path)
-
-    monkeypatch.setattr(os, "scandir", guarded)  # root may read everything
-    assert list_images(tmp_path) == [tmp_path / "a.png"]
-    assert f"{tmp_path / 'private'} is passed over: it cannot be read (Permission denied)" in caplog.text
-    closed = tmp_path.name
-    with pytest.raises(ImageError, match=r"cannot be read \(Permission denied\): check its permissions"):
-        list_images(tmp_path)
 
 
 def test_what_holds_the_old_pixels_is_left_out(pixels: Pixels) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 import struct
 import zlib
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from faststyle.errors import ImageError, WriteError
 from faststyle.images import (
     Picture,
     encode_image,
+    list_images,
     picture_from_pil,
     read_image,
     save_image,
@@ -161,3 +163,24 @@ def test_a_pil_image_of_a_file_cut_short(pixels: Pixels) -> None:
     Image.fromarray(pixels).save(buffer, "PNG")
     with Image.open(io.BytesIO(buffer.getvalue()[:-60])) as image, pytest.raises(ImageError, match="cannot be read"):
         picture_from_pil(image)
+
+
+def test_list_images_tells_of_folders_that_it_cannot_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("a.png", "private/b.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    closed, scandir = "private", os.scandir
+
+    def guarded(path: str) -> Any:
+        if os.path.basename(path) == closed:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)  # root may read everything
+    assert list_images(tmp_path) == [tmp_path / "a.png"]
+    assert f"{tmp_path / 'private'} is passed over: it cannot be read (Permission denied)" in caplog.text
+    closed = tmp_path.name
+    with pytest.raises(ImageError, match=r"cannot be read \(Permission denied\): check its permissions"):
+        list_images(tmp_path)

@@ -117,7 +117,7 @@ def _output(options: Options) -> Path:
         return claim(writable(path) if options.output is None else path, inputs)
     path = path.with_suffix(".mp4") if options.output is None else path
     check_video_path(path)
-    spare(path, inputs)
+    spare([path], inputs)
     return path
 
 

@@ -80,11 +80,11 @@ def run(options: Options) -> int:
     inputs = (options.content, *options.styles, *options.mask, options.init)
     output = claim(_output(options), inputs)
     if options.save_every is not None:
-        for step in range(options.save_every, config.steps + 1, options.save_every):
-            spare(_at_step(output, step), inputs)
+        saved = range(options.save_every, config.steps + 1, options.save_every)
+        spare((_at_step(output, step) for step in saved), inputs)
     if options.timelapse is not None:
         check_video_path(options.timelapse)
-        spare(Path(options.timelapse), inputs)
+        spare([Path(options.timelapse)], inputs)
     size = scales_of(photo.rgb.shape[1], photo.rgb.shape[0], config)[-1]
     with download_bar() as bar:
         steps = gatys(

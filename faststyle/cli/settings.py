@@ -20,11 +20,12 @@ def expand_config(arguments: Sequence[str]) -> list[str]:
     ConfigError for a file that is missing or no TOML.
     """
     given = list(arguments)
-    place = next((index for index, text in enumerate(given) if text == _FLAG or text.startswith(_FLAG + "=")), None)
-    if place is None or (given[place] == _FLAG and place + 1 == len(given)):
-        return given
-    if any(text == _FLAG or text.startswith(_FLAG + "=") for text in given[place + 1 :]):
+    places = [index for index, text in enumerate(given) if text == _FLAG or text.startswith(_FLAG + "=")]
+    if len(places) > 1:
         raise ConfigError(f"{_FLAG} is given twice: name one file")
+    place = places[0] if places else len(given)
+    if given[place:] in ([], [_FLAG]):
+        return given
     path = given[place + 1] if given[place] == _FLAG else given[place].removeprefix(_FLAG + "=")
     try:
         with open(path, "rb") as file:

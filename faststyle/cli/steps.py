@@ -27,14 +27,14 @@ def claim(path: Path, inputs: Iterable[str | None]) -> Path:
     from faststyle.images import format_of
 
     format_of(path)
-    spare(path, inputs)
+    spare([path], inputs)
     check_target(path)
     return path
 
 
-def spare(path: Path, inputs: Iterable[str | None]) -> None:
+def spare(paths: Iterable[Path], inputs: Iterable[str | None]) -> None:
     """Refuse to write over one of the inputs."""
-    if overwrites([path], (source for source in inputs if source is not None)):
+    if path := overwrites(paths, (source for source in inputs if source is not None)):
         raise ImageError(f"{path} is one of the pictures to be read and would be overwritten: choose another name")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -108,3 +109,21 @@ def test_an_error_that_is_not_ours_is_not_swallowed(folder, negative, monkeypatc
     monkeypatch.setattr(images, "save_image", broken)
     with pytest.raises(ZeroDivisionError, match="a bug"):
         main(["stylize", "photos", "--model", str(negative), "-o", "out"])
+
+
+def test_a_folder_goes_to_one_that_holds_it(hall, capsys):
+    for name in ("in/a.png", "in/sub/b.png"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy("photo.png", name)
+    for output in (".", str(hall)):
+        assert main(["stylize", "in", "-m", "negative", "-o", output]) == 0
+        assert capsys.readouterr().out == f"{Path(output) / 'a.png'}\n{Path(output) / 'sub/b.png'}\n"
+
+
+def test_a_photo_is_known_by_any_name(hall, capsys):
+    """As where a disk takes no notice of case; a second name of one file stands in for it."""
+    os.link("photo.png", "PHOTO.png")
+    before = Path("photo.png").read_bytes()
+    assert main(["stylize", "photo.png", "-m", "negative", "-o", "PHOTO.png"]) == 1
+    assert "PHOTO.png is one of the photos and would be overwritten" in capsys.readouterr().err
+    assert Path("photo.png").read_bytes() == before
