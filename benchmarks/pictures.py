@@ -6,7 +6,7 @@
 For each photo, as the model repaints it: content, style and relu4_3 style loss (faststyle/losses, the painting's short
 side at --style-size, its grain taken away by --style-median), the largest difference in levels between the means of the
 8 x 8 pixel phases (a lattice), and between the outer 8 rows and the next 24 (border bands; in brackets the photo's
-own). --against measures somebody else's repainting of the first photo by the same rule; --fit scales the photos, to
+own), and how far the picture of the photo moved by a few pixels is from the picture moved (stamps). --against measures somebody else's repainting of the first photo by the same rule; --fit scales the photos, to
 stand beside a published picture. --style chooses or mixes the model's styles, as `faststyle stylize` does; several
 strengths give a row each.
 """
@@ -52,6 +52,14 @@ def border_step(rgb: Pixels) -> float:
     return max(float(np.abs(side[:8].mean((0, 1)) - side[8:32].mean((0, 1))).max()) for side in sides)
 
 
+def moved_apart(stylizer: Stylizer, photo: Pixels) -> float:
+    """Root mean square difference in levels between the picture of the photo moved by 3 rows and 5 columns and the
+    picture moved by as much; 48 pixels of border left out, since the one photo ends where the other goes on. Strokes
+    that stand in cells of the network's grid stay behind."""
+    apart = stylizer(photo[3:, 5:]).astype(np.float64) - stylizer(photo)[3:, 5:]
+    return float(np.sqrt(np.square(apart[48:-48, 48:-48]).mean()))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
@@ -72,7 +80,7 @@ def main() -> None:
     with torch.no_grad():
         targets = {layer: gram_matrix(features) for layer, features in network(tensor(painting)).items()}
 
-    def row(name: str, picture: Pixels, photo: Pixels) -> list[float]:
+    def row(name: str, picture: Pixels, photo: Pixels, moved: float | None = None) -> list[float]:
         with torch.no_grad():
             features = network(tensor(picture))
             content = network(tensor(photo), (CONTENT_LAYER,))[CONTENT_LAYER]
@@ -84,18 +92,21 @@ def main() -> None:
             layers["relu4_3"],
             phase_spread(picture),
             border_step(picture),
+            *([] if moved is None else [moved]),
         ]
         report(name, values, f" ({border_step(photo):.0f})")
         return values
 
     def report(name: str, values: list[float], photo_border: str = "") -> None:
-        content, style, deep, spread, border = values
+        content, style, deep, spread, border, *moved = values
         print(
-            f"| {name} | {content:.3f} | {style:.3f} | {deep:.3f} | {spread:.2f} | {border:.0f}{photo_border} |",
+            f"| {name} | {content:.3f} | {style:.3f} | {deep:.3f} | {spread:.2f} | {border:.0f}{photo_border}",
+            f"{moved[0]:.1f} |" if moved else "- |",
+            sep=" | ",
             flush=True,
         )
 
-    print("| picture | content | style | relu4_3 | lattice | border |\n|---|---|---|---|---|---|")
+    print("| picture | content | style | relu4_3 | lattice | border | moved |\n|---|---|---|---|---|---|---|")
     photos = [(Path(path).stem, read_image(path).rgb) for path in options.photos]
     if options.fit:
         photos = [(name, resize_rgb(photo, *map(int, options.fit.split("x")))) for name, photo in photos]
@@ -107,7 +118,9 @@ def main() -> None:
         if options.style is not None or strength is not None:
             stylizer = stylizer.styled(options.style, strength)
         at = "" if strength is None else f" at {strength:g}"
-        rows = [row(f"{name}{at}", stylizer(photo), photo) for name, photo in photos]
+        rows = [
+            row(f"{name}{at}", stylizer(photo), photo, moved_apart(stylizer, photo)) for name, photo in photos
+        ]
         if len(rows) > 1:
             report(f"median{at}", [float(value) for value in np.median(rows, axis=0)])
 

@@ -55,8 +55,6 @@ class PerceptualConfig:
 class LossConfig(PerceptualConfig):
     """The perceptual loss with what only a network needs."""
 
-    strength: float = 0.4
-    """How much style, from 0 (hardly any) to 1 (hardly any photo left)."""
     style_size: int = 384
     """Short side in pixels to which the style image is scaled: smaller means finer strokes and smaller motifs."""
     style_median: int = 3
@@ -73,9 +71,9 @@ class LossConfig(PerceptualConfig):
     painting's, in strokes and in large forms."""
     light_weight: float = 1.0
     """Weight of light: the large light and shade of the picture are the photo's, whatever is painted there."""
-    lattice_weight: float = 12000.0
+    lattice_weight: float = 20000.0
     """Weight of the lattice loss, which forbids patterns and screens locked to the network's own 8-pixel grid."""
-    shift_weight: float = 200.0
+    shift_weight: float = 400.0
     """Weight of the shift loss: a photo moved by some pixels must give the picture moved by as much, which stamps that
     stand in cells of the network's grid do not."""
 

@@ -33,7 +33,7 @@ NOISE_PERIOD = 61 * 64
 SCALES = (1.5, 3.0)
 """Deviations of the Gaussians by which a relief looks at the photo, in squares of 4 pixels."""
 SPREAD = 1.6
-"""How many times wider the Gaussian is from which a spot stands out."""
+"""How many times wider the Gaussian is that says what the surroundings are."""
 FIELDS = 3 * len(SCALES)
 """Fields of a relief: two slopes and a spot of each scale."""
 WIDE = 3.0
@@ -117,15 +117,16 @@ class Relief(nn.Module):
     H/8 x W/8, H and W multiples of 8. The photo itself, height x width, lies `padding` pixels from the upper left
     corner; its light alone is looked at, continued beyond its borders by `odd_pad`.
 
-    At two scales the slopes of the photo's light across and down, and how it stands out from its surroundings, each
-    over the root mean square of the three near there. So a cloud has as much relief as a house, and a flat area that of
-    the dither.
+    At two scales how the photo's light stands out from its surroundings, and how its slopes across and down do, each
+    over the root mean square of the three near there. So a cloud has as much relief as a house, and a flat area, or one
+    that only grows darker, that of the dither.
     """
 
     light: Tensor
     """1 x 3 x 4 x 4: the mean luminance of squares of 4 pixels."""
     slopes: Tensor
-    """6 x 1 x 17 x 17: slope across, slope down and spot of each scale, each with a square sum of 1."""
+    """6 x 1 x 17 x 17: slope across, slope down and spot of each scale, each with a square sum of 1. Even light and
+    light that grows evenly give nothing: a sky would otherwise be one slope, with nothing for strokes to follow."""
     around: Tensor
     """2 x 3 x 13 x 13: the mean square of a scale's three fields, weighted by a Gaussian."""
 
@@ -135,8 +136,9 @@ class Relief(nn.Module):
         kernels = []
         place = np.arange(17) - 8
         for scale in SCALES:
-            near = _gaussian(scale, 17)
-            kernels += [near * place, near * place[:, None], near - _gaussian(SPREAD * scale, 17)]
+            near, far = _gaussian(scale, 17), _gaussian(SPREAD * scale, 17)
+            slope = near / (near * place**2).sum() - far / (far * place**2).sum()
+            kernels += [slope * place, slope * place[:, None], near - far]
         kernels = [kernel / np.sqrt(np.square(kernel).sum()) for kernel in kernels]
         self.register_buffer("slopes", torch.from_numpy(np.stack(kernels)[:, None]).float(), persistent=False)
         window = torch.from_numpy(_gaussian(WIDE, 13)).float() / 3

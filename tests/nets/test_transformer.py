@@ -110,8 +110,9 @@ def test_a_relief_is_recomputed_from_first_principles() -> None:
         return weights
 
     for scale, deviation in enumerate((1.5, 3.0)):
-        near = bell(deviation, place)
-        kernels = [near * place, near * place[:, None], near - bell(1.6 * deviation, place)]
+        near, far = bell(deviation, place), bell(1.6 * deviation, place)
+        slope = near / (near * place**2).sum() - far / (far * place**2).sum()
+        kernels = [slope * place, slope * place[:, None], near - far]
         kernels = [kernel / np.sqrt((kernel**2).sum()) for kernel in kernels]
 
         def slopes(row: int, column: int, kernels: list[NDArray[np.float64]] = kernels) -> list[float]:
@@ -147,9 +148,11 @@ def test_a_relief_is_as_strong_where_the_photo_is_faint() -> None:
 def test_a_relief_of_a_slope_has_no_line_along_the_borders() -> None:
     """Mirrored, a sky that grows darker upwards has a crease there, which was painted as a band."""
     slope = torch.linspace(-0.4, 0.4, 200)[:, None].expand(1, 3, 200, 160)
-    across, down, spot = Relief()(reflect_pad(slope, 64, 8), 64, 200, 160)[0, :3, 8:33, 8:28]
-    assert across.abs().max() < 0.01 and spot.abs().max() < 0.01
-    assert torch.allclose(down, down[12, 10], rtol=0.01)
+    relief = Relief()(reflect_pad(slope, 64, 8), 64, 200, 160)[0, :, 8:33, 8:28]
+    assert relief.abs().max() < 0.01, "nor any other: strokes grow from what stands out"
+    noise = Dither(2.0)(torch.zeros(1, 3, 200, 160))
+    fields = Relief()(reflect_pad(slope + noise, 64, 8), 64, 200, 160)[0, :, 11:30, 11:25]
+    assert fields.mean((1, 2)).abs().max() < 0.3 and 0.5 < float(fields.square().mean()) < 1.2, "in its grain"
 
 
 @torch.no_grad()
