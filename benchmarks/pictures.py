@@ -6,9 +6,9 @@
 For each photo, as the model repaints it: content, style and relu4_3 style loss (faststyle/losses, the painting's short
 side at --style-size, its grain taken away by --style-median), the largest difference in levels between the means of the
 8 x 8 pixel phases (a lattice), and between the outer 8 rows and the next 24 (border bands; in brackets the photo's
-own), and how far the picture of the photo moved by a few pixels is from the picture moved (stamps). --against measures somebody else's repainting of the first photo by the same rule; --fit scales the photos, to
-stand beside a published picture. --style chooses or mixes the model's styles, as `faststyle stylize` does; several
-strengths give a row each.
+own), and how far the picture of the photo moved by a few pixels is from the picture moved (stamps). --against measures
+somebody else's repainting of the first photo by the same rule; --fit scales the photos, to stand beside a published
+picture. --style chooses or mixes the model's styles, as `faststyle stylize` does; several strengths give a row each.
 """
 
 from __future__ import annotations
@@ -118,9 +118,7 @@ def main() -> None:
         if options.style is not None or strength is not None:
             stylizer = stylizer.styled(options.style, strength)
         at = "" if strength is None else f" at {strength:g}"
-        rows = [
-            row(f"{name}{at}", stylizer(photo), photo, moved_apart(stylizer, photo)) for name, photo in photos
-        ]
+        rows = [row(f"{name}{at}", stylizer(photo), photo, moved_apart(stylizer, photo)) for name, photo in photos]
         if len(rows) > 1:
             report(f"median{at}", [float(value) for value in np.median(rows, axis=0)])
 
