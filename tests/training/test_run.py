@@ -353,7 +353,7 @@ def test_two_runs_are_not_mixed(settings, tmp_path):
     assert run_and_signal(config, "SIGKILL", 4, tmp_path).returncode == -signal.SIGKILL
     with pytest.raises(TrainingError, match="--resume"):
         fit(config)
-    with pytest.raises(TrainingError, match=r"--strength 0\.4"):
+    with pytest.raises(TrainingError, match=r"--strength 0\.5"):
         fit(replace(config, resume=True, loss=replace(config.loss, strength=0.7)))
     with pytest.raises(TrainingError, match="--net nano"):
         fit(replace(config, resume=True, net="fast"))

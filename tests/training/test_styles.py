@@ -148,7 +148,7 @@ def test_styles_that_were_learned_by_other_losses_have_no_common_total(
     settings: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     first = fit(settings(max_steps=1, name="bars"))
-    for strength, told in ((0.4, False), (0.6, True)):
+    for strength, told in ((0.5, False), (0.6, True)):
         changes: dict[str, Any] = {"init": str(first.weights), "add": True, "style": paintings(tmp_path, "rings")}
         config = settings(max_steps=1, name=f"with-{strength}", **changes)
         caplog.clear()
