@@ -97,6 +97,8 @@ def test_the_command(weights, tmp_path, capsys):
     assert "empty holds no photos: name another folder with --int8" in capsys.readouterr().err
     assert main(["export", str(weights), "--int8", str(tmp_path / "nowhere")]) == 1
     assert "nowhere is not a folder: name a folder of photos with --int8" in capsys.readouterr().err
+    assert main(["export", str(weights), "--int8", str(tmp_path / "photos"), "--required-inputs"]) == 1
+    assert "export without --required-inputs" in " ".join(capsys.readouterr().err.split())
     (tmp_path / "empty" / "broken.png").write_bytes(b"no picture")
     assert main(["export", str(weights), "--int8", str(tmp_path / "empty")]) == 1
     assert "there are no photos to measure the ranges of" in capsys.readouterr().err

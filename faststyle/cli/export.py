@@ -53,6 +53,8 @@ def run(options: Options) -> int:
     model = Path(options.output) if options.output is not None else beside
     if model.suffix != ".onnx":
         raise ModelError(f"{model} does not end in .onnx: name the model to write with -o FILE.onnx")
+    if options.int8 is not None and options.required_inputs:
+        raise ModelError("int8 models have neither strength nor styles to choose: export without --required-inputs")
     check_target(model)
     make_folder(model)
     if options.int8 is None:
