@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from faststyle.images import read_image, resize_rgb, scale_short_side, without_grain
-from faststyle.losses import content_loss, gram_matrix, style_loss
+from faststyle.losses import content_loss, gram_matrix, shift_loss, style_loss
 from faststyle.nets.lossnet import LossNetwork
 from faststyle.nets.weights import load_weights
 from faststyle.runtime.stylizer import Stylizer
@@ -52,12 +52,12 @@ def border_step(rgb: Pixels) -> float:
     return max(float(np.abs(side[:8].mean((0, 1)) - side[8:32].mean((0, 1))).max()) for side in sides)
 
 
-def moved_apart(stylizer: Stylizer, photo: Pixels) -> float:
-    """Root mean square difference in levels between the picture of the photo moved by 3 rows and 5 columns and the
+def moved_apart(stylizer: Stylizer, photo: Pixels, picture: Pixels) -> float:
+    """Root mean square difference in levels between the picture of the photo moved by 3 rows and 5 columns and its
     picture moved by as much; 48 pixels of border left out, since the one photo ends where the other goes on. Strokes
     that stand in cells of the network's grid stay behind."""
-    apart = stylizer(photo[3:, 5:]).astype(np.float64) - stylizer(photo)[3:, 5:]
-    return float(np.sqrt(np.square(apart[48:-48, 48:-48]).mean()))
+    still, moved = (tensor(each[48:-48, 48:-48]) for each in (picture, stylizer(photo[3:, 5:])))
+    return 255 * float(shift_loss(still, moved, 3, 5).sqrt())
 
 
 def main() -> None:
@@ -118,7 +118,11 @@ def main() -> None:
         if options.style is not None or strength is not None:
             stylizer = stylizer.styled(options.style, strength)
         at = "" if strength is None else f" at {strength:g}"
-        rows = [row(f"{name}{at}", stylizer(photo), photo, moved_apart(stylizer, photo)) for name, photo in photos]
+        pictures = [(name, photo, stylizer(photo)) for name, photo in photos]
+        rows = [
+            row(f"{name}{at}", picture, photo, moved_apart(stylizer, photo, picture))
+            for name, photo, picture in pictures
+        ]
         if len(rows) > 1:
             report(f"median{at}", [float(value) for value in np.median(rows, axis=0)])
 

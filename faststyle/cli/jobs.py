@@ -75,13 +75,15 @@ def _expand(photos: Sequence[str], output: str | None) -> tuple[dict[Path, Path]
 
     found: dict[str, tuple[Path, Path]] = {}
     empty = []
+    results = None if output is None else os.path.join(identity(output), "")
     for photo in photos:
         if not os.path.isdir(photo):
             found.setdefault(identity(photo), (Path(photo), Path(Path(photo).name)))
             continue
         paths = list_images(photo)
-        if output is not None and identity(output).startswith(os.path.join(identity(photo), "")):
-            paths = [path for path in paths if not identity(path).startswith(identity(output) + os.sep)]
+        folder = os.path.join(identity(photo), "")
+        if results is not None and results.startswith(folder) and results != folder:
+            paths = [path for path in paths if not identity(path).startswith(results)]
         if not paths:
             empty.append(photo)
         for path in paths:
