@@ -6,8 +6,7 @@ may also be held to as much texture in every part of the picture as the painting
 the Gram matrices: else it paints glaring patches, or buildings and no skies; to the moments of the painting's colours,
 since deeper features hardly see light and contrast; to the photo's own large light and shade, which strokes must not
 outweigh; a lattice loss keeps it from weaving a pattern on its own pixel grid, and a shift loss from painting by that
-grid at all. Images are N x 3 x H x W in [0, 1];
-features N x C x H x W as the LossNetwork gives them.
+grid at all. Images are N x 3 x H x W in [0, 1]; features N x C x H x W as the LossNetwork gives them.
 """
 
 from __future__ import annotations
