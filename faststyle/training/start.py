@@ -23,6 +23,7 @@ from faststyle.nets.files import load_net
 from faststyle.nets.freezing import freeze
 from faststyle.nets.layers import FIELDS
 from faststyle.nets.lossnet import LossNetwork
+from faststyle.nets.rescaling import rescale
 from faststyle.nets.styles import with_rows
 from faststyle.nets.transformer import TransformerNet
 from faststyle.training.clock import Clock
@@ -150,7 +151,7 @@ def first_net(
     style_images: Sequence[Tensor],
     saved: dict[str, Any] | None,
 ) -> tuple[TransformerNet, ModelCard | None]:
-    """A fresh net, or the one that `init` names with its card, frozen if asked.
+    """A fresh net, or the one that `init` names with its card, frozen if asked, else ready to learn anew (`rescale`).
 
     Its last styles are those of the paintings; with `add` it has those of `init` before them. A run that goes on names
     the shape that it `saved`, which the checkpoint will fill.
@@ -191,6 +192,8 @@ def first_net(
         net = with_rows(net, kept + _nearest(config, net, card, photos, judge, style_images))
         if config.frozen:
             net = freeze(net, (photo[None].float() / 255 for photo in photos.calibration()))
+        elif not config.add:  # which leaves the filters to the bit
+            rescale(net)
     return net, card
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from faststyle.files import file_digest
 from faststyle.modelcard import ModelCard, Style
 from faststyle.nets.files import save_net
 from faststyle.nets.lossnet import LossNetwork
+from faststyle.nets.rescaling import rescale
 from faststyle.nets.styles import style_rows, with_rows
 from faststyle.nets.transformer import TransformerNet
 from faststyle.nets.weights import load_weights
@@ -106,6 +107,13 @@ def same(one: TransformerNet, other: TransformerNet) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
+def ready(net: TransformerNet, styles: Sequence[int]) -> TransformerNet:
+    """The net with these of its styles, as a run that trains all of it begins."""
+    copy = with_rows(net, styles)
+    rescale(copy)
+    return copy
+
+
 def test_from_scratch_it_is_a_function_of_the_seed(settings: Settings, judge: LossNetwork, tmp_path: Path) -> None:
     both = (str(tmp_path / "stripes.png"), str(tmp_path / "checks.png"))
     config = settings(style=both, name="both")
@@ -127,7 +135,7 @@ def test_a_painting_that_the_net_knows_gets_its_own_row(
         save_net(config.init or "", net, replace(card, styles=tuple(styles)))
         found, parent = begin(config, judge)
         assert parent is not None and parent.name == "three"
-        assert same(found, with_rows(net, [place]))
+        assert same(found, ready(net, [place]))
 
 
 def test_a_painting_is_learned_without_its_grain(tmp_path: Path) -> None:
@@ -161,7 +169,7 @@ def test_another_painting_gets_the_row_with_the_least_loss(
             system = StyleTransferSystem(config, with_rows(net, [row]), judge, [image], Clock(config.optim))
             totals.append(float(system.judge(batch)[0].total.detach()))
         expected.append(totals.index(min(totals)))
-    assert same(begin(config, judge)[0], with_rows(net, expected))
+    assert same(begin(config, judge)[0], ready(net, expected))
     added, _ = begin(replace(config, style=paths[:1], add=True), judge)
     assert same(added, with_rows(net, [0, 1, 2, expected[0]])), "with --add the others stay before it"
 
@@ -171,7 +179,7 @@ def test_a_net_of_one_style_serves_every_painting(settings: Settings, judge: Los
     save_net(tmp_path / "one.safetensors", net, ModelCard("one", (Style("One"),), net=net.config.to_dict()))
     paths = tuple(str(tmp_path / f"{name}.png") for name in ("stripes", "rings"))
     config = settings(style=paths, name="both", init=str(tmp_path / "one.safetensors"))
-    assert same(begin(config, judge)[0], with_rows(net, [0, 0]))
+    assert same(begin(config, judge)[0], ready(net, [0, 0]))
     shape = replace(NETS["nano"], styles=2)
     assert begin(config, judge, shape.to_dict())[0].config == shape, "the checkpoint will fill it"
     with pytest.raises(TrainingError, match="is not what the run both was started from any more"):
