@@ -12,7 +12,8 @@ __all__ = ["rescale"]
 FRESH = 3**-0.5
 """Length of a filter of a fresh convolution, whose numbers torch draws from +-1 / root of their count."""
 LENGTH = 2 * FRESH
-"""Length that filters are given. Fresh ones turn so fast that they forget (docs/styles.md, "A new style")."""
+"""Length that filters are given: as short as fresh ones, or four times as long, a run ends at a higher loss
+(docs/styles.md, "A new style")."""
 
 
 def rescale(net: TransformerNet) -> None:
@@ -20,7 +21,7 @@ def rescale(net: TransformerNet) -> None:
     are, but for rounding.
 
     An instance norm divides by the deviation of what a filter finds, and so by the filter's own length. All that this
-    length does is to say how far a training step turns the filter (van Laarhoven 2017, section 2; Hoffer et al. 2018),
+    length does is to say how far a training step turns the filter (van Laarhoven 2017; Hoffer et al. 2018),
     and it grows with every step: after a long training filters are ten times as long as fresh ones, and hardly turn.
     """
     with torch.no_grad():

@@ -158,7 +158,7 @@ def test_a_run_starts_from_earlier_weights(settings):
     begun, _ = load_net(first.weights)
     rescale(begun)
     before, after = begun.state_dict(), load_file(again.weights)
-    assert all(torch.allclose(before[key], after[key], atol=1e-6) for key in after)
+    assert all(torch.allclose(before[key], after[key], atol=1e-6) for key in before)
     assert (again.card.training["init"], again.card.training["init_steps"]) == ("first", 2)
     with pytest.raises(ModelError, match="another shape"):
         fit(settings(name="other", net="fast", init=str(first.weights)))
