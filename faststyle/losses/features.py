@@ -36,17 +36,16 @@ def gram_matrix(features: Tensor, masks: Tensor | None = None) -> Tensor:
 
     With `masks`, R x 1 x h x w in [0, 1] of any size, the features are one image's and the result is R x C x C: each
     region's own mean, pixels weighted by its mask (Gatys et al. 2017, section 4, with the mask itself as weight).
-    The root of the divisor is taken from the features before the product: the sums would overflow in float16.
     """
     n, c, h, w = features.shape
     with torch.autocast(features.device.type, enabled=False):
         if masks is None:
             gram: Tensor = _Gram.apply(features)
             return gram
-        flat = features.float().reshape(n, c, h * w) / (c * h * w) ** 0.5
+        flat = features.float().reshape(n, c, h * w)
         shares = F.adaptive_avg_pool2d(masks, (h, w)).reshape(-1, 1, h * w)
         weighted = flat * (shares / shares.mean(2, keepdim=True).clamp_min(1e-12))
-        return torch.bmm(weighted, flat.expand_as(weighted).transpose(1, 2))
+        return torch.bmm(weighted, flat.expand_as(weighted).transpose(1, 2)) / (c * h * w)
 
 
 class _Gram(torch.autograd.Function):
@@ -59,26 +58,26 @@ class _Gram(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, features: Tensor) -> Tensor:
         ctx.save_for_backward(features)
-        pixels = _pixels(features)
-        return torch.bmm(pixels.transpose(1, 2), pixels)
+        pixels = _pixels(features).float()
+        return torch.bmm(pixels.transpose(1, 2), pixels) / features[0].numel()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, slope: Tensor) -> Tensor:
         (features,) = ctx.saved_tensors
         n, c, h, w = features.shape
-        both = (slope + slope.transpose(1, 2)) / (c * h * w) ** 0.5
+        both = (slope + slope.transpose(1, 2)) / (c * h * w)
+        # In bfloat16 where the features are, as all slopes below are then; float16 would lose the small ones.
+        dtype = features.dtype if features.dtype == torch.bfloat16 else torch.float32
         with torch.autocast(slope.device.type, enabled=False):
-            product = torch.bmm(_pixels(features), both)
+            product = torch.bmm(_pixels(features).to(dtype), both.to(dtype))
         return product.to(features.dtype).reshape(n, h, w, c).permute(0, 3, 1, 2)
 
 
 def _pixels(features: Tensor) -> Tensor:
-    """Features as N x H W x C, divided by the root of C H W, in float32: without moving them where they are laid out
-    channels last."""
+    """Features as N x H W x C: without moving them where they are laid out channels last."""
     n, c, h, w = features.shape
-    divisor: float = (c * h * w) ** 0.5
-    return features.permute(0, 2, 3, 1).reshape(n, h * w, c).float() / divisor
+    return features.permute(0, 2, 3, 1).reshape(n, h * w, c)
 
 
 def content_loss(features: Tensor, target: Tensor) -> Tensor:
